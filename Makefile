@@ -1,0 +1,61 @@
+# Everything works on a machine with only Python 3.11+ and make. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := 2.13.0
+RUN := $(BIN)/dreamserve
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test lint types imports check ci train lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make .venv from the lock file (a second call does nothing)
+
+# torch comes first and by itself: its CPU build is not on PyPI, and an extra index in a requirements file would be
+# asked for every package. `--no-deps` because the lock names everything and leaves out what vLLM's CPU build asks for
+# and does not need (torchvision, torchaudio, torchcodec, triton).
+$(STAMP): requirements/cpu.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "DreamServe needs Python 3.11 or newer; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torch==$(TORCH)+cpu \
+		|| $(BIN)/pip install --disable-pip-version-check --no-deps --index-url https://download.pytorch.org/whl/cpu torch==$(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/cpu.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: install ## start the service, ask for a document with pictures, save it to out/, stop the service
+	$(RUN) demo
+
+serve: install ## keep the service running on port 8000
+	$(RUN) serve
+
+test: install ## run all tests, with real vLLM on the tiny model
+	$(BIN)/pytest --cov --cov-report=term
+
+lint: install ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## mypy --strict on server/ and models/
+	$(BIN)/mypy
+
+imports: install ## the import direction of the house
+	$(BIN)/lint-imports
+
+check: lint types imports ## all checks that run no code
+
+ci: check test ## what .ci/run calls
+
+train: install ## train the embedded default model from nothing (hours on two CPU cores)
+	$(RUN) train
+
+lock: ## renew requirements/cpu.lock (needs uv and, where torch's CPU build is in a folder, UV_FIND_LINKS)
+	uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --generate-hashes --no-annotate \
+		--no-emit-package torch --custom-compile-command "make lock" --output-file requirements/cpu.lock
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) out build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage *.egg-info

@@ -1,0 +1,1 @@
+"""Training DreamLLM from nothing on a synthetic world of shapes."""

@@ -1,4 +1,4 @@
-"""The configuration of DreamLLM: a Llama, a CLIP vision tower, and the dream settings that join them to a diffusion model."""
+"""The configuration of DreamLLM: a Llama, a CLIP tower, and the dream settings that join them to a diffusion model."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ class DreamLLMConfig(PreTrainedConfig):  # type: ignore[misc]
     """Configuration of a :class:`~models.dreamllm.DreamLLMForConditionalGeneration`.
 
     The vocabulary is that of the tokenizer followed by the dream queries: ``text_config.vocab_size`` counts both, and
-    the query ``i`` has the id ``dream_query_token_id + i``. A query is an ordinary input token whose logit is masked,
-    so it can be read by the model and never written by it.
+    query ``i`` has the id ``dream_query_token_id + i``. A query is an ordinary input token whose logit is masked, so
+    it can be read by the model and never written by it.
 
     Args:
         text_config: the Llama; a :class:`transformers.LlamaConfig` or its dict.
         vision_config: the CLIP vision tower; a :class:`transformers.CLIPVisionConfig` or its dict.
-        dream_token_id: the token with which the model asks for a picture (``<dream_start>`` of the published checkpoint).
+        dream_token_id: with it the model asks for a picture (``<dream_start>`` of the published checkpoint).
         dream_end_token_id: closes the dream queries.
         dream_query_token_id: id of the first dream query.
         num_dream_queries: number of dream queries (64 in the paper).
@@ -25,7 +25,7 @@ class DreamLLMConfig(PreTrainedConfig):  # type: ignore[misc]
         image_end_token_id: closes them.
         image_token_id: placeholder that the patch features replace (``<im_patch>``).
         vision_feature_layer: which hidden state of the tower is read; -2 is the last but one, without CLS.
-        projector_depth: linear layers in the vision projector; 1 is a plain linear layer, 2 an MLP with exact GELU.
+        projector_depth: linear layers in the vision projector; 1 is a linear layer, 2 an MLP with exact GELU.
         projector_bias: whether the vision projector has a bias.
         feedback: whether the model was trained to read the pictures it drew (``"image"``) or not (``"none"``).
     """
@@ -33,8 +33,8 @@ class DreamLLMConfig(PreTrainedConfig):  # type: ignore[misc]
     model_type = "dreamllm"
     sub_configs = {"text_config": LlamaConfig, "vision_config": CLIPVisionConfig}
 
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: Any = None
+    vision_config: Any = None
     dream_token_id: int = 32003
     dream_end_token_id: int = 32002
     dream_query_token_id: int = 32008
@@ -68,7 +68,7 @@ class DreamLLMConfig(PreTrainedConfig):  # type: ignore[misc]
     @property
     def num_image_tokens(self) -> int:
         """Patches of one picture: what one ``image_token_id`` of a prompt stands for."""
-        side: int = self.vision_config.image_size // self.vision_config.patch_size  # type: ignore[union-attr]
+        side: int = self.vision_config.image_size // self.vision_config.patch_size
         return side * side
 
     @property

@@ -37,7 +37,7 @@ class DreamLLMOutput(ModelOutput):  # type: ignore[misc]
 
 
 class VisionProjector(nn.Module):
-    """Maps patch features to the hidden size of the language model: one linear layer, or two with an exact GELU between."""
+    """Maps patch features to the language model's hidden size: one linear layer, or two with an exact GELU between."""
 
     def __init__(self, in_features: int, out_features: int, depth: int, bias: bool) -> None:
         super().__init__()
@@ -78,7 +78,8 @@ class DreamLLMModel(DreamLLMPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.embed_tokens
+        embeddings: nn.Module = self.language_model.embed_tokens
+        return embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.embed_tokens = value
@@ -103,7 +104,7 @@ class DreamLLMModel(DreamLLMPreTrainedModel):
         features: torch.Tensor = self.multi_modal_projector(states[self.config.vision_feature_layer][:, 1:])
         return features
 
-    def embed(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None) -> torch.Tensor:
+    def embed(self, input_ids: torch.Tensor | None, pixel_values: torch.Tensor | None) -> torch.Tensor:
         """Token embeddings with the pictures in place of their placeholders, ``[batch, length, hidden]``.
 
         Raises:
@@ -129,7 +130,6 @@ class DreamLLMModel(DreamLLMPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
-            assert input_ids is not None
             inputs_embeds = self.embed(input_ids, pixel_values)
         return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
 

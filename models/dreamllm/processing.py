@@ -11,8 +11,9 @@ DREAM_PLACEHOLDER = "<dream>"
 class DreamLLMProcessor(ProcessorMixin):  # type: ignore[misc]
     """Turns text and pictures into ``input_ids``, ``attention_mask`` and ``pixel_values``.
 
-    In the text, ``<image>`` stands for a picture and becomes ``<im_start> <im_patch>… <im_end>``; ``<dream>`` stands for
-    a dream and becomes ``<dream_start> <dream_query_0>… <dream_end>``. A picture that the model drew is ``<dream><image>``.
+    In the text, ``<image>`` stands for a picture and becomes ``<im_start> <im_patch>… <im_end>``; ``<dream>`` stands
+    for a dream and becomes ``<dream_start> <dream_query_0>… <dream_end>``. A picture that the model drew is
+    ``<dream><image>``.
 
     Args:
         image_processor: a CLIP image processor.

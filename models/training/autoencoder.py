@@ -55,13 +55,16 @@ def train_autoencoder(folder: Path, seed: int, device: torch.device, schedule: S
 
     def loss(step: int, rng: random.Random) -> torch.Tensor:
         cropped = step < CROPPED * schedule.steps
-        pictures = to_tensor([crop(rng) if cropped else draw(sample_scene(rng), rng) for _ in range(32 if cropped else 16)])
+        pictures = to_tensor(
+            [crop(rng) if cropped else draw(sample_scene(rng), rng) for _ in range(32 if cropped else 16)]
+        )
         pictures = pictures.to(device)
         with torch.autocast(device.type, torch.bfloat16):
             posterior = vae.encode(pictures.contiguous(memory_format=torch.channels_last)).latent_dist
             decoded = vae.decode(posterior.sample()).sample.float()
         pixels = F.l1_loss(decoded, pictures) + F.mse_loss(decoded, pictures)
-        return pixels + KL_WEIGHT * posterior.kl().float().mean()
+        value: torch.Tensor = pixels + KL_WEIGHT * posterior.kl().float().mean()
+        return value
 
     Stage("autoencoder", vae, schedule, folder, seed).run(loss)
     vae.register_to_config(scaling_factor=1.0 / float(latent_deviation(vae, seed)))
@@ -73,4 +76,5 @@ def latent_deviation(vae: AutoencoderKL, seed: int, pictures: int = 256) -> torc
     """Standard deviation of the latents over pictures of the world."""
     rng = random.Random(seed)
     batch = to_tensor([draw(sample_scene(rng), rng) for _ in range(pictures)])
-    return vae.encode(batch.to(vae.device)).latent_dist.mean.std()
+    deviation: torch.Tensor = vae.encode(batch.to(vae.device)).latent_dist.mean.std()
+    return deviation

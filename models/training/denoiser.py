@@ -1,4 +1,4 @@
-"""Stage three: UNet and condition projector, from scratch, on latents of pictures and the dream states that ask for them.
+"""Stage three: UNet and condition projector, from scratch, on latents and the dream states that ask for them.
 
 The language model and the autoencoder are finished and stay as they are, so both sides of an example are computed once
 and reused for some hundred steps.
@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.diffusion.condition_projector import ConditionProjector
 from models.dreamllm import DreamLLMForConditionalGeneration, DreamLLMProcessor
 from models.training.autoencoder import LATENT_CHANNELS, to_tensor
-from models.training.documents import MIXTURE, caption, direct, drawing, sample_document, several, story, surprise
+from models.training.documents import MIXTURE, Kind, caption, direct, drawing, sample_document, several, story, surprise
 from models.training.language import rough_length
 from models.training.loop import Schedule, Stage
 from models.training.sequence import Encoder, collate
@@ -29,7 +29,9 @@ BATCH = 64
 UNCONDITIONAL = 0.1  # share of examples trained on the empty prompt's states, for classifier-free guidance
 RESERVOIR = 6144  # examples computed at a time
 STEPS_PER_RESERVOIR = 500
-DRAWING_MIXTURE = {kind: MIXTURE[kind] for kind in (drawing, direct, caption, several, story, surprise)}
+DRAWING_MIXTURE: dict[Kind, float] = {
+    kind: MIXTURE[kind] for kind in (drawing, direct, caption, several, story, surprise)
+}
 
 # The fused attention of CPUs has a slow backward pass: plain matrix products took half the time of a whole step.
 ATTENTION = {"cpu": SDPBackend.MATH, "cuda": SDPBackend.EFFICIENT_ATTENTION}
@@ -126,7 +128,8 @@ class ReservoirSource:
     def empty_states(self) -> torch.Tensor:
         """Dream states of the empty prompt: BOS alone, as the official code's default negative prompt."""
         bos = torch.tensor([self.processor.tokenizer.bos_token_id], device=self.vae.device)
-        return self.model.dream_states(bos).clone()
+        states: torch.Tensor = self.model.dream_states(bos).clone()
+        return states
 
 
 def train_denoiser(

@@ -1,13 +1,24 @@
 """Documents about the world: what a user asks, and the text and pictures of a good answer.
 
-A document is two lists of pieces, the user's and the model's. A piece is text or a :class:`~models.training.world.Scene`.
+A document is two lists of pieces, the user's and the model's. A piece is text or a scene.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from models.training.world import BACKGROUNDS, COLORS, KINDS, PLACES, SIZES, Scene, Shape, fits, sample_scene, sample_shape
+from models.training.world import (
+    BACKGROUNDS,
+    COLORS,
+    KINDS,
+    PLACES,
+    SIZES,
+    Scene,
+    Shape,
+    fits,
+    sample_scene,
+    sample_shape,
+)
 
 Piece = str | Scene
 
@@ -56,9 +67,7 @@ def describe(scene: Scene) -> str:
 def sketch(scene: Scene, rng: random.Random) -> str:
     """A part of what a scene shows, as a user would ask for it: colour and shape always, the rest sometimes."""
     size, place = rng.random() < 0.4, rng.random() < 0.4
-    shapes = " and ".join(
-        article(name(s, size=size)) + (f" {where(s.place)}" if place else "") for s in scene.shapes
-    )
+    shapes = " and ".join(article(name(s, size=size)) + (f" {where(s.place)}" if place else "") for s in scene.shapes)
     return shapes + (f" on {article(scene.background)} background" if rng.random() < 0.3 else "")
 
 
@@ -67,7 +76,15 @@ def sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-ASK = ("Draw {}.", "Please draw {}.", "Show me {}.", "Paint {}.", "Can you draw {}?", "I want to see {}.", "Make a picture of {}.")
+ASK = (
+    "Draw {}.",
+    "Please draw {}.",
+    "Show me {}.",
+    "Paint {}.",
+    "Can you draw {}?",
+    "I want to see {}.",
+    "Make a picture of {}.",
+)
 SHOW = ("Here is {}.", "This is {}.", "Here you see {}.", "The picture shows {}.")
 CLOSE = ("I hope you like it.", "Do you want another one?", "That is all.", "")
 
@@ -123,10 +140,9 @@ def change(scene: Scene, rng: random.Random) -> tuple[str, Scene] | None:
             text = f"Then the {name(shape)} {'grows' if after.size == 'big' else 'shrinks'}"
         case "join":
             guest = sample_shape(rng)
-            shapes = (shape, guest)
-            if rest or not fits(shapes):
+            if rest or not fits((shape, guest)):
                 return None
-            return f"Then {article(name(guest))} joins it {where(guest.place)}", replace(scene, shapes=shapes)
+            return f"Then {article(name(guest))} joins it {where(guest.place)}", replace(scene, shapes=(shape, guest))
         case "leave":
             if not rest:
                 return None
@@ -189,9 +205,13 @@ def question(rng: random.Random) -> Document:
 def surprise(rng: random.Random) -> Document:
     """A picture of the model's own choosing, then what it turned out to be: only the picture can tell."""
     scene = sample_scene(rng)
-    ask = rng.choice(("Surprise me with a picture.", "Draw anything you like.", "Draw something.", "Show me a picture."))
+    ask = rng.choice(
+        ("Surprise me with a picture.", "Draw anything you like.", "Draw something.", "Show me a picture.")
+    )
     shows = f"It shows {describe(scene)}."
-    return Document((ask,), (rng.choice(("Here is a surprise.", "Let me draw something.")), scene, shows), open_scenes=True)
+    return Document(
+        (ask,), (rng.choice(("Here is a surprise.", "Let me draw something.")), scene, shows), open_scenes=True
+    )
 
 
 def conversation(rng: random.Random) -> Document:
@@ -206,7 +226,10 @@ def conversation(rng: random.Random) -> Document:
             ("What colors do you know?", f"I know {', '.join(list(COLORS)[:-1])} and {list(COLORS)[-1]}."),
             ("What sizes do you know?", f"I know {' and '.join(SIZES)}."),
             ("What shapes do you know?", f"I know {things}."),
-            ("What backgrounds do you know?", f"I know {', '.join(list(BACKGROUNDS)[:-1])} and {list(BACKGROUNDS)[-1]}."),
+            (
+                "What backgrounds do you know?",
+                f"I know {', '.join(list(BACKGROUNDS)[:-1])} and {list(BACKGROUNDS)[-1]}.",
+            ),
             ("Thank you.", "You are welcome."),
             ("Goodbye.", "Goodbye!"),
         )

@@ -52,7 +52,8 @@ def nearest_color(picture: np.ndarray) -> np.ndarray:
 
 def erode(mask: np.ndarray) -> np.ndarray:
     """The pixels all of whose four neighbours are in the mask too."""
-    return mask & ~dilate(~mask)
+    kept: np.ndarray = mask & ~dilate(~mask)
+    return kept
 
 
 def dilate(mask: np.ndarray) -> np.ndarray:

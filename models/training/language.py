@@ -185,7 +185,7 @@ class LanguageTraining(nn.Module):
 def sample_documents(rng: random.Random, count: int) -> list[Document]:
     """Documents of the mixture and of about one length, so that little of a batch is padding.
 
-    Of four times as many documents, in order of length, it takes a quarter at random: every document has the same chance.
+    Of four times as many, in order of length, it takes a quarter at random: every document has the same chance.
     """
     documents = sorted((sample_document(rng) for _ in range(4 * count)), key=rough_length)
     quarter = rng.randrange(4)

@@ -1,4 +1,4 @@
-"""The training loop that every stage shares: deterministic steps, EMA, checkpoints that resume exactly, a progress bar."""
+"""The training loop that every stage shares: deterministic steps, EMA, exact resume, a progress bar."""
 
 import json
 import random
@@ -87,8 +87,8 @@ class Stage:
                     self.record(step + 1, smooth)
                 if (step + 1) % self.schedule.save_every == 0 or step + 1 == self.schedule.steps:
                     self.save(step + 1)
-        for n, value in self.average.items():
-            self.parameters[n].data.copy_(value)
+        for n, average in self.average.items():
+            self.parameters[n].data.copy_(average)
         self.module.eval()
 
     def advance(self, step: int, loss: Loss) -> float:
@@ -99,7 +99,7 @@ class Stage:
             group["lr"] = self.schedule.rate(step)
         value = loss(step, rng)
         self.optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
         if self.average:

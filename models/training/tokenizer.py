@@ -1,4 +1,4 @@
-"""The tokenizer of the tiny model: BPE with byte fallback and Llama's treatment of spaces, learned on the world's sentences."""
+"""The tokenizer of the tiny model: BPE with byte fallback and Llama's spaces, learned on the world's sentences."""
 
 import json
 import random
@@ -14,7 +14,7 @@ TEXT_VOCABULARY = 635
 BASE_TOKENS = ("<unk>", "<s>", "</s>", "[PAD]")
 CONTROL_TOKENS = ("<im_start>", "<dream_end>", "<dream_start>", "<im_patch>", "<im_end>")
 
-# Vicuna v1.1, as the published model was tuned on. A picture of the user is shown, one of the model is dreamt and shown.
+# Vicuna v1.1, on which the published model was tuned. A user's picture is shown, the model's is dreamt and shown.
 CHAT_TEMPLATE = """\
 {{- bos_token }}
 {%- for message in messages %}

@@ -24,11 +24,11 @@ from models.training.loop import Schedule, Stage
 from models.training.sequence import Encoder, collate
 
 CROSS_ATTENTION_DIM = 128
-SCHEDULE = Schedule(steps=7000, learning_rate=1e-3, warmup=200, ema=0.998)
-BATCH = 64
+SCHEDULE = Schedule(steps=6000, learning_rate=7e-4, warmup=200, ema=0.998)
+BATCH = 32
 UNCONDITIONAL = 0.1  # share of examples trained on the empty prompt's states, for classifier-free guidance
 RESERVOIR = 6144  # examples computed at a time
-STEPS_PER_RESERVOIR = 500
+STEPS_PER_RESERVOIR = 800
 DRAWING_MIXTURE: dict[Kind, float] = {
     kind: MIXTURE[kind] for kind in (drawing, direct, caption, several, story, surprise)
 }
@@ -90,13 +90,19 @@ class ReservoirSource:
     """Computes reservoirs with the finished language model and autoencoder; keeps the last one."""
 
     def __init__(
-        self, model: DreamLLMForConditionalGeneration, processor: DreamLLMProcessor, vae: AutoencoderKL, seed: int
+        self,
+        model: DreamLLMForConditionalGeneration,
+        processor: DreamLLMProcessor,
+        vae: AutoencoderKL,
+        seed: int,
+        size: int,
     ) -> None:
         self.model = model.eval()
         self.vae = vae.eval()
         self.processor = processor
         self.encoder = Encoder(model.config, processor)
         self.seed = seed
+        self.size = size
         self.index: int | None = None
         self.reservoir: Reservoir | None = None
 
@@ -110,7 +116,8 @@ class ReservoirSource:
     @torch.no_grad()
     def fill(self, rng: random.Random) -> Reservoir:
         """Compute a reservoir."""
-        documents = sorted((sample_document(rng, DRAWING_MIXTURE) for _ in range(RESERVOIR // 4 * 3)), key=rough_length)
+        # A document of this mixture asks for about one and a half pictures.
+        documents = sorted((sample_document(rng, DRAWING_MIXTURE) for _ in range(self.size * 2 // 3)), key=rough_length)
         latents, states = [], []
         for start in range(0, len(documents), 64):
             examples = [self.encoder.encode(document, rng) for document in documents[start : start + 64]]
@@ -140,13 +147,14 @@ def train_denoiser(
     processor: DreamLLMProcessor,
     vae: AutoencoderKL,
     schedule: Schedule = SCHEDULE,
+    reservoir_size: int = RESERVOIR,
 ) -> tuple[UNet2DConditionModel, ConditionProjector]:
     """Train the denoiser: mean squared error of the velocity, every example at a uniform timestep."""
     torch.manual_seed(seed)
     unet = build_unet().to(device, memory_format=torch.channels_last)
     projector = ConditionProjector(model.config.text_config.hidden_size, CROSS_ATTENTION_DIM).to(device)
     noiser = DDPMScheduler.from_config(SCHEDULER_CONFIG)
-    source = ReservoirSource(model, processor, vae, seed)
+    source = ReservoirSource(model, processor, vae, seed, reservoir_size)
     empty = source.empty_states()
 
     def loss(step: int, rng: random.Random) -> torch.Tensor:

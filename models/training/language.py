@@ -13,8 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import CLIPVisionConfig, LlamaConfig
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, LlamaConfig
 
 from models.dreamllm import DreamLLMConfig, DreamLLMForConditionalGeneration, DreamLLMProcessor
 from models.training.documents import Document, sample_document

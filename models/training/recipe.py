@@ -7,7 +7,12 @@ import torch
 
 from models.diffusion.decoder import DiffusionDecoder, SamplingDefaults
 from models.dreamllm import DreamLLMForConditionalGeneration, DreamLLMProcessor
-from models.training import autoencoder, denoiser, language
+from models.training.autoencoder import SCHEDULE as AUTOENCODER_SCHEDULE
+from models.training.autoencoder import train_autoencoder
+from models.training.denoiser import RESERVOIR, SCHEDULER_CONFIG, train_denoiser
+from models.training.denoiser import SCHEDULE as DENOISER_SCHEDULE
+from models.training.language import SCHEDULE as LANGUAGE_SCHEDULE
+from models.training.language import train_language
 from models.training.loop import Schedule
 
 SAMPLING = SamplingDefaults(scheduler="dpmpp_2m", steps=20, guidance_scale=2.0)
@@ -16,11 +21,12 @@ DIFFUSION_FOLDER = "diffusion"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Schedules of the three stages."""
+    """Schedules of the three stages, and how many examples the last one computes ahead."""
 
-    autoencoder: Schedule = autoencoder.SCHEDULE
-    language: Schedule = language.SCHEDULE
-    denoiser: Schedule = denoiser.SCHEDULE
+    autoencoder: Schedule = AUTOENCODER_SCHEDULE
+    language: Schedule = LANGUAGE_SCHEDULE
+    denoiser: Schedule = DENOISER_SCHEDULE
+    reservoir: int = RESERVOIR
 
     def scaled(self, share: float) -> "Recipe":
         """The same recipe with so much of the steps of each stage, for trying it out."""
@@ -29,7 +35,8 @@ class Recipe:
             steps = max(2, round(schedule.steps * share))
             return replace(schedule, steps=steps, warmup=min(schedule.warmup, steps // 2 or 1))
 
-        return Recipe(scale(self.autoencoder), scale(self.language), scale(self.denoiser))
+        reservoir = max(32, round(self.reservoir * min(1.0, 10 * share)))
+        return Recipe(scale(self.autoencoder), scale(self.language), scale(self.denoiser), reservoir)
 
 
 def train(out: Path, work: Path, seed: int, device: torch.device, recipe: Recipe) -> None:
@@ -43,10 +50,10 @@ def train(out: Path, work: Path, seed: int, device: torch.device, recipe: Recipe
         recipe: how long.
     """
     work.mkdir(parents=True, exist_ok=True)
-    vae = autoencoder.train_autoencoder(work, seed, device, recipe.autoencoder)
-    model, processor = language.train_language(work, seed, device, recipe.language)
-    unet, projector = denoiser.train_denoiser(work, seed, device, model, processor, vae, recipe.denoiser)
-    decoder = DiffusionDecoder(projector, unet, vae, denoiser.SCHEDULER_CONFIG, SAMPLING)
+    vae = train_autoencoder(work, seed, device, recipe.autoencoder)
+    model, processor = train_language(work, seed, device, recipe.language)
+    unet, projector = train_denoiser(work, seed, device, model, processor, vae, recipe.denoiser, recipe.reservoir)
+    decoder = DiffusionDecoder(projector, unet, vae, SCHEDULER_CONFIG, SAMPLING)
     save_checkpoint(out, model, processor, decoder)
 
 

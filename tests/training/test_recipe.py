@@ -1,0 +1,71 @@
+"""The recipe runs from nothing to a checkpoint that loads, and goes on after a kill as if there had been none."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from models.diffusion.decoder import DiffusionDecoder
+from models.dreamllm import DreamLLMForConditionalGeneration, DreamLLMProcessor
+from models.training.loop import Schedule, Stage
+from models.training.recipe import Recipe, train
+
+SCHEDULE = Schedule(steps=12, learning_rate=0.05, warmup=2, ema=0.9, save_every=4)
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def run_stage(folder: Path, kill_at: int | None = None) -> torch.Tensor:
+    """Fit a small network to noise drawn by the step; returns its weights."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+
+    def loss(step: int, rng: random.Random) -> torch.Tensor:
+        if step == kill_at:
+            raise KilledError
+        value: torch.Tensor = (module(torch.randn(8, 3)) - rng.random()).square().mean()
+        return value
+
+    folder.mkdir(exist_ok=True)
+    Stage("fit", module, SCHEDULE, folder, seed=1).run(loss)
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+@pytest.mark.parametrize("kill_at", [4, 7, 11])
+def test_a_killed_stage_goes_on_exactly(tmp_path: Path, kill_at: int) -> None:
+    quiet = run_stage(tmp_path / "quiet")
+    with pytest.raises(KilledError):
+        run_stage(tmp_path / "killed", kill_at)
+    assert torch.equal(run_stage(tmp_path / "killed"), quiet)
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
+    weights = run_stage(tmp_path)
+    assert torch.equal(run_stage(tmp_path, kill_at=0), weights)
+
+
+def test_the_rate_rises_stays_and_falls_to_zero() -> None:
+    schedule = Schedule(steps=100, learning_rate=1.0, warmup=10, descent=0.3)
+    rates = [schedule.rate(step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:70] == [1.0] * 60
+    assert rates[100] == 0.0
+    assert rates[70:] == sorted(rates[70:], reverse=True)
+
+
+def test_the_recipe_writes_a_checkpoint_that_loads(tmp_path: Path) -> None:
+    out = tmp_path / "checkpoint"
+    train(out, tmp_path / "work", 0, torch.device("cpu"), Recipe().scaled(0.0005))
+    model = DreamLLMForConditionalGeneration.from_pretrained(out, dtype=torch.float32)
+    processor = DreamLLMProcessor.from_pretrained(out)
+    decoder = DiffusionDecoder.from_pretrained(out / "diffusion")
+    ids = processor(text="<s>a red circle", add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+    states = model.dream_states(ids)
+    assert states.shape == (model.config.num_dream_queries, model.config.text_config.hidden_size)
+    assert decoder.projector(states).shape[-1] == decoder.unet.config.cross_attention_dim
+    files = {path.suffix for path in out.rglob("*") if path.is_file()}
+    assert files <= {".json", ".safetensors", ".jinja"}

@@ -1,0 +1,1 @@
+"""DreamServe: speaks HTTP, decides, streams. The model itself lives in ``models``."""

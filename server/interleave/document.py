@@ -1,0 +1,189 @@
+"""The document: what was asked for, and the answer put together from its events."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from server.interleave.events import (
+    DocumentCompleted,
+    DocumentEvent,
+    DocumentFailed,
+    DocumentStarted,
+    FinishReason,
+    Image,
+    ImageCompleted,
+    ImageFailed,
+    ImageFormat,
+    ImagePreview,
+    ImageProgress,
+    ImageQueued,
+    TextDelta,
+    Usage,
+)
+from server.llm.conversation import ImagePart, Message, Role, TextPart
+from server.pool.base import SchedulerName
+
+__all__ = [
+    "AnswerImage",
+    "AnswerPart",
+    "AnswerText",
+    "Document",
+    "DocumentRequest",
+    "Feedback",
+    "ImageParams",
+    "ImagePart",
+    "Message",
+    "Role",
+    "TextPart",
+    "assemble",
+]
+
+Feedback = Literal["image", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageParams:
+    """How the pictures of an answer are drawn.
+
+    Attributes:
+        max: pictures at most; 0 asks for text alone.
+        width: in pixels.
+        height: in pixels.
+        steps: denoising steps of each picture.
+        guidance_scale: 1 or less draws without guidance.
+        negative_prompt: what the guidance steers away from; None is the empty prompt.
+        scheduler: the sampler.
+        seed: makes the pictures repeatable; None leaves that to the seed of the request.
+        format: encoding of the pictures.
+        previews: early views of each picture.
+        feedback: ``"image"`` shows the model each picture that it drew before the text goes on; ``"none"`` does not,
+            and the text goes on while the pictures are drawn.
+    """
+
+    max: int
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    negative_prompt: str | None
+    scheduler: SchedulerName
+    seed: int | None
+    format: ImageFormat
+    previews: int
+    feedback: Feedback
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRequest:
+    """One request for a document, checked and complete: no default is left to fill in.
+
+    Attributes:
+        id: unique; names the answer and everything that is started for it.
+        model: the name by which the caller asked for the model.
+        messages: the conversation, oldest first.
+        max_tokens: sampled tokens at most, over the whole answer; None writes until the context is full.
+        temperature: 0 is greedy.
+        top_p: nucleus mass.
+        top_k: 0 keeps all tokens.
+        seed: makes the answer repeatable; None draws at random.
+        stop: strings that end the answer; they are not part of it.
+        images: how pictures are drawn.
+    """
+
+    id: str
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int | None
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int | None
+    stop: tuple[str, ...]
+    images: ImageParams
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerText:
+    """A text part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerImage:
+    """An image part of the answer.
+
+    Attributes:
+        image: the picture; None while it is drawn, and for good when it failed.
+        code: why it failed, for programs; None unless it did.
+        message: why it failed, for people; None unless it did.
+    """
+
+    image: Image | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+AnswerPart = AnswerText | AnswerImage
+
+
+@dataclass(slots=True)
+class Document:
+    """An answer, complete as far as the events that were applied to it.
+
+    Attributes:
+        id: id of the answer.
+        model: name of the model.
+        created: Unix time in seconds.
+        finish_reason: why the document ended; None until it ended well.
+        usage: what it cost; zeros until it ended.
+        error: the event that ended a document that could not be finished.
+    """
+
+    id: str = ""
+    model: str = ""
+    created: int = 0
+    finish_reason: FinishReason | None = None
+    usage: Usage = field(default_factory=Usage)
+    error: DocumentFailed | None = None
+    _parts: dict[int, AnswerImage | list[str]] = field(default_factory=dict, repr=False)
+
+    @property
+    def parts(self) -> tuple[AnswerPart, ...]:
+        """The parts in the order of the document, which need not be the order in which they came."""
+        ordered = (part for _, part in sorted(self._parts.items()))
+        return tuple(AnswerText("".join(part)) if isinstance(part, list) else part for part in ordered)
+
+    @property
+    def text(self) -> str:
+        """All text of the document, without its pictures."""
+        return "".join(part.text for part in self.parts if isinstance(part, AnswerText))
+
+    def apply(self, event: DocumentEvent) -> None:
+        """Add what one event tells."""
+        match event:
+            case DocumentStarted(id=id, model=model, created=created):
+                self.id, self.model, self.created = id, model, created
+            case TextDelta(part=index, text=text):
+                pieces = self._parts.setdefault(index, [])
+                if not isinstance(pieces, list):
+                    raise ValueError(f"part {index} is an image, but event {event.sequence} brings text for it")
+                pieces.append(text)
+            case ImageQueued(part=index) | ImageProgress(part=index) | ImagePreview(part=index):
+                self._parts.setdefault(index, AnswerImage())
+            case ImageCompleted(part=index, image=image):
+                self._parts[index] = AnswerImage(image)
+            case ImageFailed(part=index, code=code, message=message):
+                self._parts[index] = AnswerImage(None, code, message)
+            case DocumentCompleted(finish_reason=reason, usage=usage):
+                self.finish_reason, self.usage = reason, usage
+            case DocumentFailed(usage=usage):
+                self.error, self.usage = event, usage
+
+
+def assemble(events: Iterable[DocumentEvent]) -> Document:
+    """The document that the events tell of."""
+    document = Document()
+    for event in events:
+        document.apply(event)
+    return document

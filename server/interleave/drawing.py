@@ -1,0 +1,158 @@
+"""One picture of an answer, from the dream token to the last event of its part."""
+
+import asyncio
+import logging
+from contextlib import aclosing
+
+from server.interleave.document import ImageParams
+from server.interleave.events import (
+    Image,
+    ImageCompleted,
+    ImageFailed,
+    ImagePreview,
+    ImageProgress,
+    ImageQueued,
+)
+from server.interleave.outbox import UNNUMBERED
+from server.interleave.parts import ImageEvent, Part, Parts
+from server.llm.engine import EngineDeadError, EngineError, LLMEngine, Prompt
+from server.pool.base import (
+    Completed,
+    DiffusionPool,
+    ImageUpdate,
+    Preview,
+    Progress,
+    Queued,
+    RenderedImage,
+    RenderError,
+    RenderJob,
+)
+
+logger = logging.getLogger(__name__)
+
+NEW = (UNNUMBERED, UNNUMBERED)
+
+
+class Drawing:
+    """Draws one picture: first :meth:`dream`, then :meth:`render`.
+
+    Whatever happens, its part begins with an ``ImageQueued`` and, unless it is cancelled, ends with one
+    ``ImageCompleted`` or ``ImageFailed``. Of all failures only the death of the engine is raised.
+
+    Args:
+        id: of the image job.
+        engine: dreams.
+        pool: renders.
+        params: how pictures of this answer are drawn.
+        seed: of this picture.
+        part: its place in the document.
+        parts: take its events.
+        timeout_s: seconds from now in which it must be finished.
+
+    Attributes:
+        completed: whether the picture was drawn.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        engine: LLMEngine,
+        pool: DiffusionPool,
+        params: ImageParams,
+        seed: int,
+        part: Part,
+        parts: Parts,
+        timeout_s: float,
+    ) -> None:
+        self.completed = False
+        self._id = id
+        self._engine = engine
+        self._pool = pool
+        self._params = params
+        self._seed = seed
+        self._part = part
+        self._parts = parts
+        self._timeout_s = timeout_s
+        self._deadline = asyncio.get_running_loop().time() + timeout_s
+        self._job: RenderJob | None = None
+
+    async def dream(self, context: Prompt, negative: Prompt | None) -> None:
+        """Fetch the dream states after a context, and after the negative prompt if there is one.
+
+        The engine keeps the states of recent contexts, so those of the negative prompt cost nothing the second time.
+
+        Raises:
+            EngineDeadError: there will be no further text either.
+        """
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                states = await self._engine.dream_states(f"{self._id}-dream", context)
+                negative_states = None
+                if negative is not None:
+                    negative_states = await self._engine.dream_states(f"{self._id}-negative", negative)
+        except EngineDeadError:
+            raise
+        except EngineError:
+            logger.warning("no dream states for image job %s", self._id, exc_info=True)
+            self._fail("dream_failed", "the model's states for the picture could not be computed")
+        except TimeoutError:
+            self._time_out()
+        else:
+            params = self._params
+            self._job = RenderJob(
+                id=self._id,
+                states=states,
+                negative_states=negative_states,
+                width=params.width,
+                height=params.height,
+                steps=params.steps,
+                guidance_scale=params.guidance_scale,
+                scheduler=params.scheduler,
+                seed=self._seed,
+                previews=params.previews,
+                format=params.format,
+            )
+
+    async def render(self) -> RenderedImage | None:
+        """Have the picture drawn. None if it failed, here or in :meth:`dream`."""
+        if self._job is None:
+            return None
+        try:
+            async with asyncio.timeout_at(self._deadline), aclosing(self._pool.render(self._job)) as updates:
+                async for update in updates:
+                    self._send(self._event(update))
+                    if isinstance(update, Completed):
+                        self.completed = True
+                        return update.image
+            raise RenderError("render_failed", "the job ended without a picture")
+        except RenderError as error:
+            self._fail(error.code, str(error))
+        except TimeoutError:
+            self._time_out()
+        return None
+
+    def _event(self, update: ImageUpdate) -> ImageEvent:
+        match update:
+            case Queued(position=position, eta_s=eta_s):
+                return ImageQueued(*NEW, position, eta_s)
+            case Progress(step=step, steps=steps):
+                return ImageProgress(*NEW, step, steps)
+            case Preview(index=index, image=image):
+                return ImagePreview(*NEW, index, self._image(image))
+            case Completed(image=image):
+                return ImageCompleted(*NEW, self._image(image))
+
+    def _image(self, rendered: RenderedImage) -> Image:
+        height, width, _ = rendered.pixels.shape
+        return Image(rendered.data, rendered.format, width, height, self._seed)
+
+    def _time_out(self) -> None:
+        self._fail("timeout", f"the picture was not finished within {self._timeout_s:g} seconds")
+
+    def _fail(self, code: str, message: str) -> None:
+        self._send(ImageFailed(*NEW, code, message))
+
+    def _send(self, event: ImageEvent) -> None:
+        if not self._part.begun and not isinstance(event, ImageQueued):
+            self._parts.send(self._part, ImageQueued(*NEW, position=0, eta_s=None))
+        self._parts.send(self._part, event)

@@ -1,0 +1,156 @@
+"""The events of a document: all that a client, a log or the journal ever sees of an answer.
+
+A document is an ordered list of parts, each text or image. ``sequence`` rises by one with every event of a document,
+``part`` is the index of the part that an event belongs to.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal["stop", "length"]
+LengthLimit = Literal["max_tokens", "context"]
+ImageFormat = Literal["png", "webp", "jpeg"]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An encoded picture.
+
+    Attributes:
+        data: the encoded bytes.
+        format: their encoding.
+        width: in pixels.
+        height: in pixels.
+        seed: the seed that draws the same picture again, given the same context.
+    """
+
+    data: bytes = field(repr=False)
+    format: ImageFormat
+    width: int
+    height: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost, over all the engine requests that it took.
+
+    Attributes:
+        prompt_tokens: tokens of the request, the patches of its pictures included.
+        completion_tokens: tokens that the model sampled: text, dream tokens, the end token. ``max_tokens`` limits them.
+        image_tokens: tokens put into the context for pictures of the answer: queries, patches and their delimiters.
+        images: pictures drawn.
+        denoising_steps: UNet steps of all pictures drawn, each counted once for both guidance branches.
+        length_limit: what ended a document whose ``finish_reason`` is ``"length"``.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    image_tokens: int = 0
+    images: int = 0
+    denoising_steps: int = 0
+    length_limit: LengthLimit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What every event carries."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentStarted(Event):
+    """The first event: the request was admitted and is running."""
+
+    id: str
+    model: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartEvent(Event):
+    """An event of one part."""
+
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta(PartEvent):
+    """More text of a text part. The first one of a part begins it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageQueued(PartEvent):
+    """The model asked for a picture. Begins an image part.
+
+    Attributes:
+        position: image jobs ahead of this one; 0 when it starts at once.
+        eta_s: expected seconds until the picture is finished, if the pool can tell.
+    """
+
+    position: int
+    eta_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageProgress(PartEvent):
+    """``step`` of ``steps`` denoising steps are done."""
+
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePreview(PartEvent):
+    """An early view of the picture; ``index`` counts the previews of this part from 0."""
+
+    index: int
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCompleted(PartEvent):
+    """The picture. Ends its part."""
+
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFailed(PartEvent):
+    """There will be no picture. Ends its part; the document goes on."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentCompleted(Event):
+    """The last event of a document that ended well."""
+
+    finish_reason: FinishReason
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFailed(Event):
+    """The last event of a document that could not be finished."""
+
+    code: str
+    message: str
+    usage: Usage
+
+
+DocumentEvent = (
+    DocumentStarted
+    | TextDelta
+    | ImageQueued
+    | ImageProgress
+    | ImagePreview
+    | ImageCompleted
+    | ImageFailed
+    | DocumentCompleted
+    | DocumentFailed
+)

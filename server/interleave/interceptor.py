@@ -1,0 +1,318 @@
+"""The interceptor: turns the token stream of one request into the events of a document.
+
+It is a state machine. Each state is one method, which does the state's work and returns the next state::
+
+    DECODING ─┬─ dream token ──> DREAMING ─┬─ feedback "image" ──> RENDERING ──> FEEDBACK ──> DECODING
+              │                            ├─ feedback "none" ──> DECODING, while the picture is drawn
+              │                            └─ no room for a picture ──> DRAINING
+              └─ EOS, stop string, length limit ──> DRAINING ── all pictures have ended ──> DONE
+
+What it promises of the events:
+
+- the first is ``DocumentStarted``, the last and only the last ``DocumentCompleted`` or ``DocumentFailed``;
+- parts begin in the order of their indices, and the indices have no gaps; later events of different parts may mix;
+- an image part begins with ``ImageQueued`` and ends with one ``ImageCompleted`` or ``ImageFailed`` (it may lack its end
+  in a document that failed);
+- text deltas are never empty, and the text of all parts in order is what one decoding of all sampled text gives, up to
+  the stop string.
+
+A stop string may begin before a picture and end after it. What may be its beginning is held back while the picture is
+drawn, and goes out as a delta of its own, earlier part if it turns out to be none. A picture inside such a stop string
+stays in the document.
+
+A picture that failed, or is not fed back, is represented in the context by its dream queries alone.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from enum import Enum, auto
+
+import numpy as np
+from PIL import Image as PILImages
+
+from server.interleave.context import Context
+from server.interleave.document import DocumentRequest
+from server.interleave.drawing import Drawing
+from server.interleave.events import (
+    DocumentCompleted,
+    DocumentEvent,
+    DocumentFailed,
+    DocumentStarted,
+    FinishReason,
+    LengthLimit,
+    Usage,
+)
+from server.interleave.outbox import UNNUMBERED, Outbox
+from server.interleave.parts import Parts
+from server.interleave.seeds import derived_seed, random_seed
+from server.interleave.tasks import end
+from server.llm.detokenizer import IncrementalDetokenizer
+from server.llm.engine import EngineDeadError, EngineError, LLMEngine, Prompt, PromptImage, Sampling, TokenChunk
+from server.llm.prompt import PromptBuilder
+from server.llm.stop_strings import StopStrings
+from server.pool.base import DiffusionPool, RenderedImage
+
+logger = logging.getLogger(__name__)
+
+
+class State(Enum):
+    """What the interceptor is doing."""
+
+    DECODING = auto()
+    """The model writes text."""
+    DREAMING = auto()
+    """It asked for a picture; its dream states are fetched."""
+    RENDERING = auto()
+    """The picture is drawn, and the text waits for it."""
+    FEEDBACK = auto()
+    """The picture is put before the model."""
+    DRAINING = auto()
+    """The text has ended; pictures may still be drawn."""
+    DONE = auto()
+    """All has ended."""
+
+
+class Interceptor:
+    """Makes one document. Used once.
+
+    Args:
+        engine: writes the text and dreams.
+        pool: renders the pictures.
+        request: what to make.
+        prompts: builds the engine's prompts.
+        image_timeout_s: seconds that one picture may take, its wait in the queue included.
+
+    Attributes:
+        state: what it is doing.
+    """
+
+    def __init__(
+        self,
+        engine: LLMEngine,
+        pool: DiffusionPool,
+        request: DocumentRequest,
+        prompts: PromptBuilder,
+        image_timeout_s: float = 300.0,
+    ) -> None:
+        self.state = State.DECODING
+        self._steps: dict[State, Callable[[], Awaitable[State]]] = {
+            State.DECODING: self._decode,
+            State.DREAMING: self._dream,
+            State.RENDERING: self._render,
+            State.FEEDBACK: self._feed_back,
+            State.DRAINING: self._drain,
+        }
+        self._engine = engine
+        self._pool = pool
+        self._request = request
+        self._prompts = prompts
+        self._image_timeout_s = image_timeout_s
+        seeds = (request.images.seed, request.seed, random_seed())
+        self._image_seed = next(seed for seed in seeds if seed is not None)
+
+        self._context = Context(engine.config)
+        self._negative: Prompt | None = None
+        self._detokenizer = IncrementalDetokenizer(engine.tokenizer)
+        self._stop_strings = StopStrings(request.stop)
+        self._outbox = Outbox()
+        self._parts = Parts(self._outbox.put)
+
+        self._drawings: list[Drawing] = []
+        self._background: list[asyncio.Task[RenderedImage | None]] = []
+        self._drawn: RenderedImage | None = None
+        self._engine_requests = 0
+        self._prompt_tokens = 0
+        self._completion_tokens = 0
+        self._image_tokens = 0
+        self._finish_reason: FinishReason = "stop"
+        self._length_limit: LengthLimit | None = None
+
+    async def events(self) -> AsyncGenerator[DocumentEvent, None]:
+        """The events of the document, to be read once.
+
+        Closing it, or cancelling the task that reads it, aborts the engine's request, cancels all image jobs within a
+        step and returns when nothing of them is left. Failures after the first event are events.
+
+        Raises:
+            PromptError: before the first event: the request does not fit the model, and nothing was started.
+        """
+        # Tokenizing a long conversation takes longer than an event loop may stand still.
+        await asyncio.to_thread(self._build_prompts)
+        answer = asyncio.create_task(self._answer(), name=f"answer {self._request.id}")
+        try:
+            while True:
+                event = await self._outbox.take()
+                yield event
+                if isinstance(event, DocumentCompleted | DocumentFailed):
+                    return
+        finally:
+            await end([answer])
+
+    def _build_prompts(self) -> None:
+        images = self._request.images
+        self._context.begin(self._prompts.build(self._request.messages))
+        self._prompt_tokens = self._context.length
+        if images.negative_prompt is not None:
+            negative = self._prompts.build_negative(images.negative_prompt)
+            self._negative = negative if images.guidance_scale > 1 else None
+
+    async def _answer(self) -> None:
+        """Run the state machine, and turn what stops it into the last event."""
+        request = self._request
+        self._outbox.put(DocumentStarted(UNNUMBERED, request.id, request.model, int(time.time())))
+        try:
+            try:
+                while self.state is not State.DONE:
+                    self.state = await self._steps[self.state]()
+            finally:
+                await end(self._background)
+        except EngineDeadError:
+            logger.exception("the engine died under document %s", request.id)
+            self._fail("engine_unavailable", "the language model is not available")
+        except EngineError:
+            logger.exception("an engine request of document %s failed", request.id)
+            self._fail("engine_error", "the language model failed on this document")
+        except Exception:
+            logger.exception("document %s failed", request.id)
+            self._fail("internal_error", "the server failed on this document")
+        else:
+            self._outbox.put(DocumentCompleted(UNNUMBERED, self._finish_reason, self._usage))
+
+    async def _decode(self) -> State:
+        """DECODING: let the model write until it stops or asks for a picture."""
+        limit, allowed = self._tokens_left()
+        if allowed <= 0:
+            return self._end_text("length", limit)
+        token_id, finish_reason = None, None
+        async with aclosing(self._generate(allowed)) as chunks:
+            async for chunk in chunks:
+                finish_reason = chunk.finish_reason
+                for token_id in chunk.token_ids:
+                    self._completion_tokens += 1
+                    if token_id not in (self._engine.eos_token_id, self._engine.config.dream_token_id):
+                        self._context.add_text(token_id)
+                        self._write(self._detokenizer.feed(token_id))
+                    if self._stop_strings.matched:
+                        return self._end_text("stop")
+        if finish_reason is None:
+            raise EngineError("the engine ended a request without a reason")
+        if finish_reason == "length":
+            return self._end_text("length", limit)
+        return State.DREAMING if token_id == self._engine.config.dream_token_id else self._end_text("stop")
+
+    async def _dream(self) -> State:
+        """DREAMING: begin an image part and fetch its dream states."""
+        self._write(self._detokenizer.settle())
+        if self._stop_strings.matched:
+            return self._end_text("stop")
+        if self._context.length + self._picture_length + 1 > self._engine.max_model_len:
+            return self._end_text("length", "context")
+        drawing = self._begin_drawing()
+        await drawing.dream(self._context.prompt, self._negative)
+        self._context.add_dream()
+        self._image_tokens += self._context.dream_length - 1  # the dream token itself was sampled
+        if self._request.images.feedback == "image":
+            return State.RENDERING
+        self._background.append(asyncio.create_task(drawing.render(), name=f"drawing for {self._request.id}"))
+        return State.DECODING
+
+    async def _render(self) -> State:
+        """RENDERING: wait for the picture."""
+        self._drawn = await self._drawings[-1].render()
+        return State.FEEDBACK
+
+    async def _feed_back(self) -> State:
+        """FEEDBACK: show the model what was drawn, if the picture did not fail."""
+        if self._drawn is not None:
+            self._context.add_image(await asyncio.to_thread(prompt_image, self._drawn.pixels))
+            self._image_tokens += self._context.image_length
+        return State.DECODING
+
+    async def _drain(self) -> State:
+        """DRAINING: wait for the pictures that the text did not wait for."""
+        await asyncio.gather(*self._background)
+        return State.DONE
+
+    def _generate(self, max_tokens: int) -> AsyncGenerator[TokenChunk, None]:
+        """The next engine request of this answer."""
+        config, request = self._engine.config, self._request
+        may_dream = len(self._drawings) < request.images.max
+        stops = {self._engine.eos_token_id} | ({config.dream_token_id} if may_dream else set())
+        number = self._engine_requests
+        self._engine_requests += 1
+        sampling = Sampling(
+            max_tokens=max_tokens,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=request.top_k,
+            seed=None if request.seed is None else derived_seed(request.seed, number),
+            stop_token_ids=tuple(sorted(stops)),
+            banned_token_ids=tuple(sorted(self._prompts.control_token_ids - stops)),
+        )
+        return self._engine.generate(f"{request.id}-text-{number}", self._context.prompt, sampling)
+
+    def _tokens_left(self) -> tuple[LengthLimit, int]:
+        """How many tokens may still be sampled, and what sets that limit."""
+        context = self._engine.max_model_len - self._context.length
+        if self._request.max_tokens is None:
+            return "context", context
+        max_tokens = self._request.max_tokens - self._completion_tokens
+        return ("max_tokens", max_tokens) if max_tokens <= context else ("context", context)
+
+    @property
+    def _picture_length(self) -> int:
+        """Tokens that the next picture adds to the context."""
+        shown = self._context.image_length if self._request.images.feedback == "image" else 0
+        return self._context.dream_length + shown
+
+    def _begin_drawing(self) -> Drawing:
+        number = len(self._drawings)
+        drawing = Drawing(
+            id=f"{self._request.id}-image-{number}",
+            engine=self._engine,
+            pool=self._pool,
+            params=self._request.images,
+            seed=derived_seed(self._image_seed, number),
+            part=self._parts.open_image(self._stop_strings.held),
+            parts=self._parts,
+            timeout_s=self._image_timeout_s,
+        )
+        self._drawings.append(drawing)
+        return drawing
+
+    def _write(self, text: str) -> None:
+        self._parts.write(self._stop_strings.feed(text))
+
+    def _end_text(self, reason: FinishReason, limit: LengthLimit | None = None) -> State:
+        """The text ends: what was held back is decided now."""
+        self._write(self._detokenizer.finish())
+        if self._stop_strings.matched:
+            reason, limit = "stop", None
+        self._parts.write(self._stop_strings.finish())
+        self._parts.end_text()
+        self._finish_reason, self._length_limit = reason, limit
+        return State.DRAINING
+
+    def _fail(self, code: str, message: str) -> None:
+        self._parts.end_text()
+        self._outbox.put(DocumentFailed(UNNUMBERED, code, message, self._usage))
+
+    @property
+    def _usage(self) -> Usage:
+        images = sum(drawing.completed for drawing in self._drawings)
+        return Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            image_tokens=self._image_tokens,
+            images=images,
+            denoising_steps=images * self._request.images.steps,
+            length_limit=self._length_limit,
+        )
+
+
+def prompt_image(pixels: np.ndarray) -> PromptImage:
+    """A picture as drawn, uint8 ``[height, width, 3]``, for the context."""
+    return PromptImage.of(PILImages.fromarray(pixels))

@@ -1,0 +1,67 @@
+"""Token ids to text, as they are sampled."""
+
+import re
+
+from tokenizers import Tokenizer
+
+REPLACEMENT = "\ufffd"
+BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+class IncrementalDetokenizer:
+    """Decodes one answer, however many engine requests it takes.
+
+    All text given out is together what one ``tokenizer.decode(ids, skip_special_tokens=True)`` gives. To that end text
+    waits while a later token may still change it: the bytes of an unfinished character, and with byte fallback a run of
+    byte tokens, since its decoder gives up on the whole run when one byte is wrong. The one exception is made by
+    :meth:`settle` in a run of byte tokens that is broken *and* goes on over a picture.
+
+    The decoders of ``tokenizers`` look at neighbours (the first space of a text is dropped, for one), so new tokens are
+    decoded behind the last ones that gave text, whose own text is then cut off.
+
+    Args:
+        tokenizer: only read.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._context: list[int] = []
+        self._context_length = 0
+        self._pending: list[int] = []
+
+    def feed(self, token_id: int) -> str:
+        """The text that is certain now. Special tokens and ids without a token have none."""
+        token = self._tokenizer.id_to_token(token_id)
+        if token is None or token_id in self._special:
+            return ""
+        self._pending.append(token_id)
+        if BYTE_TOKEN.fullmatch(token):
+            return ""
+        text = self._decode(self._pending)
+        if text.endswith(REPLACEMENT):
+            return ""
+        return self._give(text, len(self._pending))
+
+    def settle(self) -> str:
+        """All characters that are complete: what belongs before a picture. The bytes of an unfinished one wait on."""
+        for count in range(len(self._pending), 0, -1):
+            text = self._decode(self._pending[:count])
+            if not text.endswith(REPLACEMENT):
+                return self._give(text, count)
+        return ""
+
+    def finish(self) -> str:
+        """The rest: the answer has no further tokens. Unfinished characters become U+FFFD."""
+        return self._give(self._decode(self._pending), len(self._pending))
+
+    def _decode(self, ids: list[int]) -> str:
+        """Text of ids that follow the context."""
+        return self._tokenizer.decode([*self._context, *ids], skip_special_tokens=True)[self._context_length :]
+
+    def _give(self, text: str, count: int) -> str:
+        given, self._pending = self._pending[:count], self._pending[count:]
+        # A context without text of its own would not keep the decoder from dropping the next token's first space.
+        self._context = given if text else [*self._context, *given]
+        self._context_length = len(self._tokenizer.decode(self._context, skip_special_tokens=True))
+        return text

@@ -1,0 +1,140 @@
+"""What the interceptor needs of a language model: tokens, and dream states. The one implementation is vLLM's."""
+
+import hashlib
+import struct
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, Self
+
+import torch
+from PIL.Image import Image as PILImage
+from tokenizers import Tokenizer
+
+from models.dreamllm.configuration import DreamLLMConfig
+
+
+class EngineError(Exception):
+    """The engine could not do what was asked of it."""
+
+
+class EngineDeadError(EngineError):
+    """The engine is gone and will not come back in this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptImage:
+    """A picture in the context.
+
+    Attributes:
+        id: names its content: equal ids mean equal pixels, so the engine hashes and encodes it once.
+        pixels: RGB.
+    """
+
+    id: str
+    pixels: PILImage = field(repr=False)
+
+    @classmethod
+    def of(cls, pixels: PILImage) -> Self:
+        """The picture under the SHA-256 of its size and RGB pixels. Takes time: not for the event loop."""
+        digest = hashlib.sha256(struct.pack("<II", *pixels.size))
+        digest.update(pixels.tobytes())
+        return cls(digest.hexdigest(), pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A context as the engine takes it.
+
+    Attributes:
+        token_ids: with ONE ``image_token_id`` for each picture; the engine expands it to the picture's patches.
+        images: the pictures, in order.
+    """
+
+    token_ids: tuple[int, ...]
+    images: tuple[PromptImage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one engine request samples.
+
+    Attributes:
+        max_tokens: sampled tokens at most, the stop token included.
+        temperature: 0 is greedy.
+        top_p: nucleus mass.
+        top_k: 0 keeps all tokens.
+        seed: makes the request repeatable; None draws at random.
+        stop_token_ids: end the request when sampled; the token is part of its output.
+        banned_token_ids: never sampled.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    banned_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChunk:
+    """Tokens sampled since the last chunk.
+
+    Attributes:
+        token_ids: in order, the stop token included.
+        finish_reason: set on the last chunk: ``"stop"`` when the last token is a stop token, else ``"length"``.
+        prompt_tokens: length of the whole prompt, pictures expanded.
+        cached_tokens: how many of them came from the prefix cache.
+    """
+
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length"] | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class LLMEngine(Protocol):
+    """The language model behind an answer. Everything is called on one event loop.
+
+    Attributes:
+        config: the model's configuration: token ids, number of queries, patches of a picture.
+        tokenizer: the model's tokenizer; the caller keeps to methods that do not change it.
+        chat_template: Jinja source.
+        eos_token_id: ends an answer.
+        max_model_len: tokens that a context may hold, pictures expanded.
+    """
+
+    config: DreamLLMConfig
+    tokenizer: Tokenizer
+    chat_template: str
+    eos_token_id: int
+    max_model_len: int
+
+    def generate(self, request_id: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TokenChunk, None]:
+        """Sample tokens after a prompt. Closing the iterator aborts the request.
+
+        Raises:
+            EngineError: this request failed; EngineDeadError: all of them did.
+        """
+        ...
+
+    async def dream_states(self, request_id: str, prompt: Prompt) -> torch.Tensor:
+        """States ``[num_dream_queries, hidden_size]`` of the queries placed after the context.
+
+        The context is given without the dream token; the engine appends the whole dream block. Cancelling the
+        call aborts the request.
+        """
+        ...
+
+    async def abort(self, request_id: str) -> None:
+        """Stop a request and free what it holds. Unknown ids are ignored."""
+        ...
+
+    async def health(self) -> None:
+        """Return if the engine can serve.
+
+        Raises:
+            EngineDeadError: it cannot.
+        """
+        ...

@@ -1,0 +1,90 @@
+"""What the interceptor needs of a pool of diffusion workers."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from models.diffusion.job import (
+    Completed,
+    ImageFormat,
+    Preview,
+    Progress,
+    RenderedImage,
+    RenderJob,
+    SchedulerName,
+)
+
+__all__ = [
+    "Completed",
+    "DiffusionPool",
+    "ImageFormat",
+    "ImageUpdate",
+    "PoolLoad",
+    "Preview",
+    "Progress",
+    "Queued",
+    "RenderError",
+    "RenderJob",
+    "RenderedImage",
+    "SchedulerName",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The job waits behind ``position`` others and should be finished in ``eta_s`` seconds, if that is known."""
+
+    position: int
+    eta_s: float | None
+
+
+ImageUpdate = Queued | Progress | Preview | Completed
+
+
+class RenderError(Exception):
+    """A job ended without a picture.
+
+    Attributes:
+        code: short and stable, for programs: ``"render_failed"``, ``"cancelled"``, ``"timeout"``, ``"unavailable"`` …
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLoad:
+    """How busy a pool is.
+
+    Attributes:
+        queue_depth: jobs waiting for a place in a batch.
+        running: jobs in a batch.
+        seconds_ahead: work of all of them at the measured speed.
+        workers_alive: workers that could take a job now.
+    """
+
+    queue_depth: int
+    running: int
+    seconds_ahead: float
+    workers_alive: int
+
+
+class DiffusionPool(Protocol):
+    """Where image jobs go. Everything is called on one event loop."""
+
+    def render(self, job: RenderJob) -> AsyncGenerator[ImageUpdate, None]:
+        """Updates of a job: first ``Queued``, last ``Completed``. Closing the iterator cancels the job within a step.
+
+        Raises:
+            RenderError: there will be no picture.
+        """
+        ...
+
+    async def cancel(self, job_id: str) -> None:
+        """Give up a job within one step: its ``render`` raises ``RenderError("cancelled")``. Ignores unknown ids."""
+        ...
+
+    async def load(self) -> PoolLoad:
+        """How busy the pool is now."""
+        ...

@@ -1,0 +1,1 @@
+"""Routers, one file per surface, and what they share."""

@@ -1,0 +1,129 @@
+"""Every failure as an error response in OpenAI's shape, naming the field at fault."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from server.llm.engine import EngineDeadError, EngineError
+from server.llm.prompt import PromptError
+from server.schema.errors import APIError, ErrorResponse
+from server.service import UnavailableError
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_S = {"loading": 5, "draining": 1, "no_workers": 5, "failed": 30}
+CODES = {
+    "missing": "missing_required_parameter",
+    "extra_forbidden": "unknown_parameter",
+    "json_invalid": "invalid_json",
+}
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make the app answer every exception that has an answer. The others end in the request log's 500."""
+
+    @app.exception_handler(APIError)
+    async def api_error(_: Request, error: APIError) -> JSONResponse:
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
+        return error_response(validation_error(error.errors(), error.body))
+
+    @app.exception_handler(PromptError)
+    async def invalid_prompt(_: Request, error: PromptError) -> JSONResponse:
+        return error_response(APIError(400, str(error), param=error.param, code="invalid_prompt"))
+
+    @app.exception_handler(UnavailableError)
+    async def unavailable(_: Request, error: UnavailableError) -> JSONResponse:
+        return error_response(unavailable_error(error))
+
+    @app.exception_handler(EngineError)
+    async def engine_failed(_: Request, error: EngineError) -> JSONResponse:
+        logger.error("the language model failed: %s", error)
+        status, code = (503, "engine_dead") if isinstance(error, EngineDeadError) else (500, "engine_error")
+        return error_response(APIError(status, "the language model failed", type="server_error", code=code))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        return error_response(http_exception_error(request, error))
+
+
+def error_response(error: APIError) -> JSONResponse:
+    """The response of an error."""
+    body = ErrorResponse(error=error.error).model_dump()
+    return JSONResponse(body, status_code=error.status, headers=error.headers)
+
+
+def internal_error() -> APIError:
+    """What a caller is told of a defect: nothing but that there is one."""
+    return APIError(500, "internal server error", type="server_error", code="internal_error")
+
+
+def unavailable_error(error: UnavailableError) -> APIError:
+    """A service that takes no documents now, but another one may, or it later."""
+    return APIError(
+        503,
+        str(error),
+        type="service_unavailable_error",
+        code=f"server_{error.reason}",
+        headers={"Retry-After": str(RETRY_AFTER_S[error.reason])},
+    )
+
+
+def http_exception_error(request: Request, error: HTTPException) -> APIError:
+    """What routing and reading the body raise."""
+    message = str(error.detail)
+    if error.status_code == 404:
+        message = f"there is nothing at {request.method} {request.url.path}"
+    elif error.status_code == 405:
+        message = f"{request.url.path} does not take {request.method}"
+    code = HTTPStatus(error.status_code).name.lower()
+    headers = dict(error.headers) if error.headers else None
+    return APIError(error.status_code, message, code=code, headers=headers)
+
+
+def validation_error(errors: Sequence[dict[str, Any]], body: Any) -> APIError:
+    """The first of what is wrong with a request, and how much more there is."""
+    first = errors[0]
+    param = field_name(first, body)
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "json_invalid":
+        reason = f"the body is not JSON: {first.get('ctx', {}).get('error', reason)}"
+    elif first["type"] == "extra_forbidden":
+        reason = "there is no such field"
+    elif first["type"] in ("model_type", "model_attributes_type"):
+        reason = "Input should be an object"
+    elif first["type"] == "missing" and param is None:
+        reason = "the body is missing"
+    message = f"{param}: {reason}" if param else reason
+    if len(errors) > 1:
+        message += f" (and {len(errors) - 1} more)"
+    code = CODES.get(first["type"], "invalid_type" if first["type"].endswith("_type") else "invalid_value")
+    return APIError(400, message, param=param, code=code)
+
+
+def field_name(error: dict[str, Any], body: Any) -> str | None:
+    """The field that an error is about, as a caller writes it: ``messages[0].content[1].image_url``.
+
+    Pydantic's location also names the members of unions that it tried. What is no key of the body is such a name,
+    unless it is the last and the error is that the key is missing.
+    """
+    location = list(error["loc"])
+    if not location or location[0] != "body" or error["type"] == "json_invalid":
+        return str(location[-1]) if location and location[0] in ("path", "query", "header") else None
+    name = ""
+    for position, step in enumerate(location[1:], start=2):
+        if isinstance(step, int) and isinstance(body, list) and step < len(body):
+            name, body = f"{name}[{step}]", body[step]
+        elif isinstance(body, dict) and (step in body or (error["type"] == "missing" and position == len(location))):
+            name, body = f"{name}.{step}", body.get(step)
+    if error["type"].startswith("union_tag"):
+        name += ".type"
+    return name.removeprefix(".") or None

@@ -1,0 +1,51 @@
+"""``/health/live``, ``/health/ready`` and ``/metrics``: what an orchestrator asks."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel
+
+from server.api.routing import ERRORS, RunningService
+from server.llm.engine import EngineDeadError
+from server.observe.metrics import record_load
+from server.schema.errors import APIError
+from server.service import State
+
+router = APIRouter(tags=["operations"], responses=ERRORS)
+
+
+class Health(BaseModel):
+    """The answer to a health check that passes."""
+
+    status: Literal["alive", "ready"]
+
+
+@router.get("/health/live", summary="Is the process worth keeping?")
+async def live(service: RunningService) -> Health:
+    """Fails when only a new process can serve again."""
+    if service.state is State.FAILED:
+        raise APIError(503, "the model cannot be served", type="server_error", code="server_failed")
+    if service.state is State.READY:
+        try:
+            await service.backend.engine.health()
+        except EngineDeadError as error:
+            raise APIError(503, str(error), type="server_error", code="engine_dead") from error
+    return Health(status="alive")
+
+
+@router.get("/health/ready", summary="May requests be sent here?")
+async def ready(service: RunningService) -> Health:
+    """Passes from the first warm-up answer on, until the server is told to stop."""
+    await service.check()
+    return Health(status="ready")
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(request: Request, service: RunningService) -> Response:
+    """Those of this server, and vLLM's."""
+    if service.state is State.READY:
+        record_load(await service.backend.pool.load())
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(REGISTRY), media_type=content_type)

@@ -1,0 +1,51 @@
+"""What the routers share."""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+from starlette.datastructures import MutableHeaders
+
+from server.schema.errors import ErrorResponse
+from server.service import Service
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorResponse, "description": "The request cannot be served; `param` names the field at fault."},
+    "5XX": {"model": ErrorResponse, "description": "The server cannot serve it, now or at all."},
+}
+
+
+class JSONRequest(Request):
+    """A request whose body is JSON, and stricter JSON than Python's: no NaN, no half of a surrogate pair in a text."""
+
+    async def json(self) -> Any:
+        body = await self.body()
+        try:
+            return from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            raise json.JSONDecodeError(str(error), body.decode(errors="replace"), 0) from error
+
+
+class JSONBodyRoute(APIRoute):
+    """Reads every body as JSON: ``curl -d`` calls its body a form unless it is told otherwise."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def read_as_json(request: Request) -> Response:
+            MutableHeaders(scope=request.scope)["content-type"] = "application/json"
+            return await handler(JSONRequest(request.scope, request.receive))
+
+        return read_as_json
+
+
+async def get_service(request: Request) -> Service:
+    """The service of the app."""
+    service: Service = request.app.state.service
+    return service
+
+
+RunningService = Annotated[Service, Depends(get_service)]

@@ -1,0 +1,172 @@
+"""The command line: ``dreamserve serve | generate | demo | train``."""
+
+import gc
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from server.settings import Settings
+
+app = typer.Typer(
+    name="dreamserve",
+    help="Serves models that answer in text and pictures together.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+DEFAULT_URL = "http://localhost:8000"
+
+
+@app.command()
+def serve(
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Checkpoint folder. Default: the embedded model.")] = None,
+    served_name: Annotated[str | None, typer.Option(help="Name of the model for callers.")] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device that draws. Default: a GPU if there is one.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
+) -> None:
+    """Serve a model over HTTP. Every other setting: DREAMSERVE_* in the environment, or the file."""
+    flags: dict[str, dict[str, Any]] = {
+        "server": {"host": host, "port": port},
+        "model": {"path": model, "served_name": served_name},
+        "diffusion": {"device": device},
+        "log": {"level": log_level, "format": log_format},
+    }
+    settings = load_settings(config, flags)
+    if not (settings.model.path / "config.json").is_file():
+        errors.print(f"there is no checkpoint at {settings.model.path}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(2)
+
+    # Imports torch, which the client commands should not wait for.
+    from server.app import create_app
+    from server.http_server import HTTPServer
+    from server.observe.logging import configure_logging
+    from server.service import State
+
+    configure_logging(settings.log.level, settings.log.format)
+    application = create_app(settings)
+    server = HTTPServer(application, application.state.service, on_ready=announce)
+    server.run()
+    # What is left of the documents still refers to the engine, and vLLM's finaliser fails while the interpreter exits.
+    gc.collect()
+    if not server.started or application.state.service.state is State.FAILED:
+        raise typer.Exit(1)
+
+
+def load_settings(config: Path | None, flags: dict[str, dict[str, Any]]) -> Settings:
+    """The settings, with the flags that were given over all else. Ends the command if they are wrong."""
+    given = {
+        group: chosen
+        for group, options in flags.items()
+        if (chosen := {name: value for name, value in options.items() if value is not None})
+    }
+    try:
+        return Settings(**({"config": config} if config else {}), **given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(map(str, problem["loc"]))
+            errors.print(f"setting {name}: {problem['msg']}", style="red", markup=False)
+        raise typer.Exit(2) from error
+
+
+def announce(url: str) -> None:
+    """Say that the server takes requests, and how to send one."""
+    body = '{"input": "Draw a red circle and then a blue star.", "stream": true}'
+    console.print(f"\n[bold green]ready[/bold green] at [bold]{url}[/bold]  [dim]({url}/docs)[/dim]", highlight=False)
+    console.print(f"  curl -N {url}/v1/interleaved -d '{body}'", markup=False, highlight=False, soft_wrap=True)
+    console.print(f'  dreamserve generate "Draw a red circle." --url {url}\n', markup=False, highlight=False)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to ask for.")],
+    image: Annotated[list[Path] | None, typer.Option(exists=True, dir_okay=False, help="A picture to show.")] = None,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for answer.html and the pictures.")] = Path("out"),
+    url: Annotated[str, typer.Option(envvar="DREAMSERVE_URL", help="Of the server.")] = DEFAULT_URL,
+    model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens that the model may write.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Nucleus mass.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Keep the k likeliest tokens.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the document repeatable.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends the document.")] = None,
+    images: Annotated[int | None, typer.Option(help="Pictures at most.")] = None,
+    size: Annotated[str | None, typer.Option(help="Of the pictures, such as 512x512.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps of a picture.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="How closely pictures follow the text.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What pictures should keep away from.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="ddpm, ddim or dpmpp_2m.")] = None,
+    format: Annotated[Literal["png", "webp", "jpeg"] | None, typer.Option(help="Of the pictures.")] = None,
+    feedback: Annotated[Literal["image", "none"] | None, typer.Option(help="Does the model see them?")] = None,
+) -> None:
+    """Ask a running server for a document; show it as it comes, and save it.
+
+    Exit codes: 1 the document failed, 2 the request was refused, 3 no server.
+    """
+    from server.client.generate import generate as run
+    from server.client.generate import request_body
+
+    options = {
+        "model": model,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "seed": seed,
+        "stop": stop or None,
+    }
+    drawing = {
+        "max": images,
+        "size": size,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "negative_prompt": negative_prompt,
+        "scheduler": scheduler,
+        "format": format,
+        "feedback": feedback,
+    }
+    body = request_body(prompt, image or [], options, drawing)
+    raise typer.Exit(run(url, prompt, body, out, console, errors))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the answer and the log.")] = Path("out"),
+) -> None:
+    """Start the service, ask it for a document with pictures, show and save it, stop the service."""
+    from server.demo import NotStartedError
+    from server.demo import demo as run
+
+    try:
+        raise typer.Exit(run(out, console))
+    except NotStartedError as error:
+        errors.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(context: typer.Context) -> None:
+    """Train the embedded model from nothing. `dreamserve train --help` lists its options."""
+    from models.training.cli import train as run
+
+    trainer = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    trainer.command()(run)
+    trainer(context.args, prog_name="dreamserve train")
+
+
+def main() -> None:
+    """The entry point of ``dreamserve``."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A client in the terminal. It knows the server by its HTTP surface alone."""

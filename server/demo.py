@@ -1,0 +1,103 @@
+"""``dreamserve demo``: starts the service, asks it for a document, shows and saves the answer, stops the service."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from server.client.generate import Exit, generate
+
+PROMPT = "Draw a red circle and then a blue star."
+START_LIMIT_S = 240
+STOP_LIMIT_S = 40
+
+
+class NotStartedError(Exception):
+    """The service did not become ready."""
+
+
+def demo(out: Path, console: Console) -> Exit:
+    """Run the demo. The server's log goes to ``server.log`` beside the answer.
+
+    Raises:
+        NotStartedError: the service did not become ready; the message ends with its log.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with service(out / "server.log", console) as url:
+        console.print(f"[bold]> {PROMPT}[/bold]\n")
+        body = {"input": PROMPT, "temperature": 0.0, "seed": 7}
+        outcome = generate(url, PROMPT, body, out, console, console)
+    console.print("[dim]the service has stopped[/dim]")
+    return outcome
+
+
+@contextmanager
+def service(log: Path, console: Console) -> Iterator[str]:
+    """A server of its own process on a free port, from ready to stopped. Yields its URL.
+
+    Raises:
+        NotStartedError: see :func:`demo`.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "server.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process:  # noqa: S603
+        try:
+            begin = time.monotonic()
+            if not console.is_terminal:
+                console.print("starting the service …")
+            with console.status("starting the service: vLLM loads the model and answers a first request"):
+                wait_until_ready(url, process, log)
+            console.print(f"[green]ready[/green] [dim]after {time.monotonic() - begin:.0f} s at {url}[/dim]\n")
+            yield url
+        finally:
+            with console.status("stopping the service"):
+                stop(process)
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the service takes requests.
+
+    Raises:
+        NotStartedError: it ended, or took too long.
+    """
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise NotStartedError(f"the service ended with code {process.returncode}:\n{tail(log)}")
+        try:
+            if httpx.get(f"{url}/health/ready", timeout=5).is_success:
+                return
+        except httpx.TransportError:
+            pass  # it does not listen yet
+        time.sleep(0.25)
+    raise NotStartedError(f"the service was not ready after {START_LIMIT_S} s:\n{tail(log)}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the service to end, and make it end if it does not."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def tail(log: Path, lines: int = 30) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,162 @@
+"""Pictures from outside, made safe: what comes out is RGB, upright, within limits, or an error that says why not."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass, field
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif"})
+READABLE = "PNG, JPEG, WebP and GIF"
+
+# Vision towers resize the shorter side: a picture one pixel high would grow to one of millions by hundreds.
+MAX_ASPECT_RATIO = 50
+
+# What Pillow's readers raise on files that are broken or made to do harm.
+DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+)
+
+
+class ImageInputError(ValueError):
+    """A picture that will not be read.
+
+    Attributes:
+        code: short and stable, for programs.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInputLimits:
+    """How large a picture from outside may be.
+
+    Attributes:
+        max_bytes: encoded.
+        max_pixels: width times height, checked before any pixel is decoded.
+    """
+
+    max_bytes: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """A picture from outside.
+
+    Attributes:
+        pixels: RGB.
+        digest: SHA-256 of size and pixels: equal digests mean equal pixels, however they were encoded.
+    """
+
+    pixels: Image.Image = field(repr=False)
+    digest: str
+
+
+async def load_image_url(url: str, limits: ImageInputLimits) -> InputImage:
+    """Read the picture of a data URL, on a thread.
+
+    Raises:
+        ImageInputError: it is no data URL, too large, broken, or no picture.
+    """
+    return await asyncio.to_thread(lambda: decode_image(data_url_bytes(url, limits.max_bytes), limits))
+
+
+def data_url_bytes(url: str, max_bytes: int) -> bytes:
+    """The content of a data URL that says it is a picture.
+
+    The declared media type must be one that can be read, but need not be the right one of them: the content decides.
+
+    Raises:
+        ImageInputError: see :func:`load_image_url`.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme.lower() != "data":
+        raise ImageInputError("unsupported_image_url", "only data URLs are read; send the picture itself, in base64")
+    header, comma, payload = rest.partition(",")
+    media_type, *parameters = header.lower().split(";")
+    if not comma or "base64" not in parameters:
+        raise ImageInputError("invalid_image_url", "must look like data:image/png;base64,…")
+    if media_type not in MEDIA_TYPES:
+        raise ImageInputError(
+            "unsupported_image_format", f"{media_type or 'text/plain'!r} is not read, only {READABLE}"
+        )
+    if len(payload) // 4 * 3 > max_bytes + 2:  # the last group of four may hold one byte only
+        raise ImageInputError("image_too_large", f"has more than {max_bytes} bytes")
+    try:
+        return base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageInputError("invalid_image_url", f"is not base64: {error}") from error
+
+
+def decode_image(data: bytes, limits: ImageInputLimits) -> InputImage:
+    """Decode the first frame of a picture.
+
+    Raises:
+        ImageInputError: it is too large, broken, or no picture.
+    """
+    if len(data) > limits.max_bytes:
+        raise ImageInputError("image_too_large", f"has {len(data)} bytes, more than {limits.max_bytes}")
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            check_size(image.width, image.height, limits)
+            image.load()
+            pixels = to_rgb(ImageOps.exif_transpose(image))
+    except ImageInputError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageInputError(
+            "unsupported_image_format", f"is not a picture that can be read: {READABLE} are"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageInputError("image_too_large", f"has more than {limits.max_pixels} pixels") from error
+    except DECODING_ERRORS as error:
+        raise ImageInputError("invalid_image", f"is broken: {error}") from error
+    content = hashlib.sha256(struct.pack("<II", *pixels.size))
+    content.update(pixels.tobytes())
+    return InputImage(pixels, content.hexdigest())
+
+
+def check_size(width: int, height: int, limits: ImageInputLimits) -> None:
+    """Refuse a picture by the size that its header claims.
+
+    Raises:
+        ImageInputError: it has too many pixels, or is too long for its width.
+    """
+    if width * height > limits.max_pixels:
+        raise ImageInputError("image_too_large", f"has {width}x{height} pixels, more than {limits.max_pixels}")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise ImageInputError(
+            "image_too_narrow", f"is {width}x{height}, past an aspect ratio of {MAX_ASPECT_RATIO} to 1"
+        )
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in RGB: 16 bits scaled to 8, transparency laid over white, palettes and CMYK resolved."""
+    if image.mode.startswith("I"):
+        # Pillow would clip 16-bit grey at 255, not scale it.
+        grey = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((grey + 128) // 257).clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,65 @@
+"""uvicorn, with an end that no caller notices: on SIGTERM it goes on answering while running documents finish."""
+
+import asyncio
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from server.service import Service, State
+
+LAST_BYTES_S = 5  # for slow readers to take the last events of their streams
+
+
+class HTTPServer(uvicorn.Server):
+    """Serves one app until it is told to stop or its model fails.
+
+    On the first SIGTERM or SIGINT readiness falls and new documents are refused, but the socket stays open: an
+    orchestrator can see that the server is leaving, and running streams end properly. On the second it stops at once.
+
+    Args:
+        app: made by :func:`server.app.create_app`.
+        service: of the app.
+        on_ready: called once, with the server's URL, when documents can be made.
+    """
+
+    def __init__(self, app: FastAPI, service: Service, on_ready: Callable[[str], None]) -> None:
+        server = service.settings.server
+        config = uvicorn.Config(
+            app,
+            host=server.host,
+            port=server.port,
+            timeout_graceful_shutdown=LAST_BYTES_S,
+            log_config=None,
+            access_log=False,
+        )
+        super().__init__(config)
+        self._service = service
+        self._on_ready = on_ready
+        self._announced = False
+        self._told_to_stop = False
+        self._draining: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the server can be reached from this machine, once it has started."""
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        host = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else f"[{host}]" if ":" in host else host  # noqa: S104
+        return f"http://{host}:{port}{self._service.settings.server.root_path}"
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._told_to_stop:
+            super().handle_exit(sig, frame)
+        self._told_to_stop = True
+
+    async def on_tick(self, counter: int) -> bool:
+        stop = await super().on_tick(counter)
+        if self._service.state is State.READY and not self._announced:
+            self._announced = True
+            self._on_ready(self.url)
+        if self._told_to_stop and self._draining is None:
+            grace_s = self._service.settings.server.shutdown_grace_s
+            self._draining = asyncio.create_task(self._service.drain(grace_s), name="drain")
+        drained = self._draining is not None and self._draining.done()
+        return stop or drained or self._service.state is State.FAILED

@@ -1,0 +1,1 @@
+"""Document events as each surface shows them."""

@@ -1,0 +1,78 @@
+"""What a caller says: text, pictures, messages, in the content parts of OpenAI's chat or responses surface."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+
+class RequestModel(BaseModel):
+    """Base of what callers send: unknown fields are errors, and a number in quotes is not a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def text_or_list(value: Any) -> str | None:
+    """The member of a union of text and a list that a value can only have been meant for."""
+    return "text" if isinstance(value, str) else "list" if isinstance(value, list | tuple) else None
+
+
+# Chosen by the kind of value, not by trial, so that an error in a list is not reported as "not a text".
+TEXT_OR_LIST = Discriminator(
+    text_or_list, custom_error_type="content_type", custom_error_message="Input should be a text or a list"
+)
+
+
+class TextContent(RequestModel):
+    """A piece of text."""
+
+    type: Literal["text", "input_text"]
+    text: str
+
+
+ImageDataURL = Annotated[
+    str,
+    Field(
+        description="A picture as a data URL: PNG, JPEG, WebP or GIF (its first frame), in base64.",
+        examples=[
+            "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+        ],
+    ),
+]
+
+
+class ImageURL(RequestModel):
+    """Where a picture is."""
+
+    url: ImageDataURL
+    detail: Literal["auto", "low", "high"] = Field(
+        default="auto", description="Read for compatibility: this model sees every picture at one resolution."
+    )
+
+
+class ImageURLContent(RequestModel):
+    """A picture, as OpenAI's chat completions write it."""
+
+    type: Literal["image_url"]
+    image_url: ImageURL
+
+
+class InputImageContent(RequestModel):
+    """A picture, as OpenAI's responses write it."""
+
+    type: Literal["input_image"]
+    image_url: ImageDataURL
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+ContentPart = Annotated[TextContent | ImageURLContent | InputImageContent, Field(discriminator="type")]
+
+Content = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[ContentPart], Field(min_length=1), Tag("list")], TEXT_OR_LIST
+]
+
+
+class ChatMessage(RequestModel):
+    """One turn of the conversation so far."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Content

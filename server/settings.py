@@ -1,0 +1,152 @@
+"""Every setting of the server. Command line over environment over one TOML file over the defaults here.
+
+In the environment a setting is ``DREAMSERVE_<GROUP>__<NAME>``, such as ``DREAMSERVE_SERVER__PORT=8080``; in the file it
+is ``<name>`` in the table ``[<group>]``. The file is named by ``--config`` or ``DREAMSERVE_CONFIG``.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+import models
+
+DEFAULT_CHECKPOINT = Path(models.__file__).parent / "checkpoints" / "dreamllm-tiny"
+MIB = 2**20
+
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*x[1-9][0-9]*$")]
+
+
+class Group(BaseModel):
+    """A table of settings: a misspelt name is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Group):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    root_path: str = Field("", description="Path under which a proxy serves this server, such as /dream.")
+    shutdown_grace_s: float = Field(30.0, ge=0, description="After SIGTERM, how long running documents may go on.")
+    keepalive_s: float = Field(15.0, gt=0, description="Silence in a stream after which a comment is sent.")
+
+
+class ModelSettings(Group):
+    """What is served."""
+
+    path: Path = Field(DEFAULT_CHECKPOINT, description="Checkpoint folder. By default the embedded one.")
+    served_name: str | None = Field(None, min_length=1, description="Its name for callers. By default the folder's.")
+
+    @property
+    def name(self) -> str:
+        """The model's name for callers."""
+        return self.served_name or self.path.resolve().name
+
+
+class LLMSettings(Group):
+    """vLLM. What is None is left to vLLM, or to the platform."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto is the checkpoint's.")
+    max_model_len: int | None = Field(None, ge=1, description="Tokens of a context, pictures expanded.")
+    max_num_seqs: int = Field(64, ge=1, description="Sequences that decode together.")
+    max_num_batched_tokens: int | None = Field(None, ge=1, description="Tokens of one step, over all sequences.")
+    gpu_memory_utilization: float = Field(0.6, gt=0, le=1, description="Share of GPU memory; diffusion needs the rest.")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the language model.")
+    kv_cache_gib: float = Field(1.0, gt=0, description="KV cache where there is no GPU.")
+    cpu_threads: int | None = Field(None, ge=1, description="Threads of the CPU kernels.")
+    enforce_eager: bool | None = Field(None, description="No compilation and no CUDA graphs; None: so on a CPU.")
+    image_cache_gib: float = Field(0.25, ge=0, description="Preprocessed pictures that are kept.")
+    dream_state_cache: int = Field(64, ge=0, description="Contexts whose dream states are kept.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="Of vLLM's own loggers.")
+
+
+class DiffusionSettings(Group):
+    """The diffusion engine of this process."""
+
+    device: str = Field("auto", description="Torch device; auto takes a GPU if there is one.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto is float32 on a CPU and float16 elsewhere."
+    )
+    max_batch: int = Field(8, ge=1, description="Pictures that are drawn together.")
+    max_decode_batch: int = Field(4, ge=1, description="Pictures that are decoded together.")
+
+
+class LimitsSettings(Group):
+    """What one request may ask for."""
+
+    images: int = Field(8, ge=0, le=64, description="Pictures of one answer.")
+    default_max_tokens: int | None = Field(
+        None, ge=1, description="max_tokens of requests without one; None: the context."
+    )
+    steps: int = Field(250, ge=1, le=1000, description="Denoising steps of one picture.")
+    image_pixels: int = Field(1024 * 1024, ge=1, description="Pixels of one drawn picture.")
+    image_sizes: tuple[Size, ...] | None = Field(
+        None, description="The only sizes allowed, such as 512x512; None: any."
+    )
+    image_timeout_s: float = Field(
+        300.0, gt=0, description="Time for one picture, waiting included; then its part fails."
+    )
+    body_bytes: int = Field(32 * MIB, ge=1, description="Bytes of a request body.")
+    input_parts: int = Field(256, ge=1, description="Parts of a request, over all messages.")
+    input_images: int = Field(16, ge=0, description="Pictures of a request.")
+    input_image_bytes: int = Field(10 * MIB, ge=1, description="Encoded bytes of one picture of a request.")
+    input_image_pixels: int = Field(16_000_000, ge=1, description="Pixels of one picture of a request.")
+    input_pixels: int = Field(
+        32_000_000, ge=1, description="Pixels of all pictures of a request; decoded, 3 bytes each."
+    )
+
+
+class LogSettings(Group):
+    """What is logged. Prompts and answers never are."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity.")
+    format: Literal["text", "json"] = Field("text", description="For people, or one JSON object a line.")
+
+
+class Settings(BaseSettings):
+    """All settings. ``Settings()`` reads environment and file; arguments go over both."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DREAMSERVE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    config: Path | None = Field(None, description="The TOML file.")
+    server: ServerSettings = ServerSettings()
+    model: ModelSettings = ModelSettings()
+    llm: LLMSettings = LLMSettings()
+    diffusion: DiffusionSettings = DiffusionSettings()
+    limits: LimitsSettings = LimitsSettings()
+    log: LogSettings = LogSettings()
+
+    @field_validator("config")
+    @classmethod
+    def _file_exists(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return path
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        given = cast(InitSettingsSource, init_settings).init_kwargs
+        file = given.get("config") or env_settings().get("config")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)

@@ -1,0 +1,84 @@
+"""The metrics move with what happens, and Prometheus can read them."""
+
+import asyncio
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from server.pool.base import PoolLoad, RenderError
+from tests.api.serving import Running, in_memory, scripted_engine, until
+from tests.scripted import DREAM, EOS, Gate, ScriptedPool, drawing
+
+
+async def scrape(app: Running) -> dict[str, float]:
+    response = await app.client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    samples: dict[str, float] = {}
+    for family in text_string_to_metric_families(response.text):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            samples[f"{sample.name}{{{labels}}}"] = sample.value
+    return samples
+
+
+async def test_a_document_is_counted_with_its_pictures_tokens_and_times() -> None:
+    turns = (["Look: ", DREAM], [" and ", DREAM], ["the end.", EOS])
+    pool = ScriptedPool([lambda job: [], drawing, [RenderError("render_failed", "no")]])
+    async with in_memory(scripted_engine(*turns), pool) as app:
+        await app.ready()
+        before = await scrape(app)
+        document = (await app.client.post("/v1/interleaved", json={"input": "a"})).json()
+        await until(lambda: not app.service.documents)
+        after = await scrape(app)
+
+    def moved(sample: str) -> float:
+        return after[sample] - before.get(sample, 0.0)
+
+    usage = document["usage"]
+    assert moved("dreamserve_documents_total{outcome=stop}") == 1
+    assert moved("dreamserve_images_total{outcome=completed}") == 1
+    assert moved("dreamserve_images_total{outcome=failed}") == 1
+    assert moved("dreamserve_tokens_total{kind=completion}") == usage["completion_tokens"]
+    assert moved("dreamserve_tokens_total{kind=image}") == usage["image_tokens"]
+    assert moved("dreamserve_tokens_total{kind=prompt}") == usage["prompt_tokens"]
+    assert moved("dreamserve_denoising_steps_total{}") == usage["denoising_steps"]
+    for histogram in ("time_to_first_text", "time_to_first_image", "image_duration", "document_duration"):
+        assert moved(f"dreamserve_{histogram}_seconds_count{{}}") == 1
+    http = "method=POST,route=/v1/interleaved"
+    assert moved(f"dreamserve_http_requests_total{{{http},status=200}}") == 1
+    assert moved(f"dreamserve_http_request_duration_seconds_count{{{http}}}") == 1
+    assert after["dreamserve_documents_running{}"] == before["dreamserve_documents_running{}"]
+
+
+async def test_the_gauges_tell_what_is_going_on_now() -> None:
+    gate = Gate()
+    async with in_memory(scripted_engine(["Once", gate, EOS])) as app:
+        await app.ready()
+        app.pool.current_load = PoolLoad(queue_depth=5, running=3, seconds_ahead=12.5, workers_alive=2)
+        asking = asyncio.create_task(app.client.post("/v1/interleaved", json={"input": "a"}))
+        await gate.reached.wait()
+        samples = await scrape(app)
+        gate.open()
+        await asking
+
+    assert samples["dreamserve_documents_running{}"] == 1
+    assert samples["dreamserve_pool_queue_depth{}"] == 5
+    assert samples["dreamserve_pool_running{}"] == 3
+    assert samples["dreamserve_pool_seconds_ahead{}"] == 12.5
+    assert samples["dreamserve_pool_workers_alive{}"] == 2
+    assert samples["dreamserve_ready{}"] == 1
+
+
+async def test_a_request_that_is_refused_is_counted_by_its_status_and_route(running: Running) -> None:
+    before = await scrape(running)
+    await running.client.post("/v1/interleaved", json={})
+    await running.client.post("/v1/interleaved", json={"input": "long " * 1000})
+    await running.client.get("/somewhere/else")
+    after = await scrape(running)
+
+    refused = "dreamserve_http_requests_total{method=POST,route=/v1/interleaved,status=400}"
+    lost = "dreamserve_http_requests_total{method=GET,route=unmatched,status=404}"
+    rejected = "dreamserve_documents_total{outcome=rejected}"
+    assert after[refused] - before.get(refused, 0.0) == 2
+    assert after[lost] - before.get(lost, 0.0) == 1
+    assert after[rejected] - before[rejected] == 1

@@ -1,0 +1,87 @@
+"""A running document: handed over event by event, ended in order."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from server.interleave.events import DocumentEvent, DocumentFailed, DocumentStarted, TextDelta
+from server.interleave.running import RunningDocument
+from tests.api.serving import until
+from tests.scripted import Gate
+
+STARTED = DocumentStarted(0, "doc", "model", 1)
+
+
+class Script:
+    """Events of a document, and whether they were closed."""
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        self.taken = 0
+        self.closed = False
+        self._gate = gate
+
+    async def events(self) -> AsyncGenerator[DocumentEvent, None]:
+        try:
+            yield STARTED
+            for number in range(1, 4):
+                self.taken = number
+                yield TextDelta(number, 0, "word")
+            if self._gate is not None:
+                await self._gate.wait()
+        finally:
+            self.closed = True
+
+
+async def begin(script: Script) -> tuple[RunningDocument, list[DocumentEvent]]:
+    seen: list[DocumentEvent] = []
+    events = script.events()
+    return RunningDocument("doc", await anext(events), events, seen.append), seen
+
+
+async def read(document: RunningDocument) -> list[DocumentEvent]:
+    return [event async for event in document.events()]
+
+
+async def test_an_event_is_asked_for_when_the_one_before_was_taken() -> None:
+    script = Script()
+    document, _ = await begin(script)
+    events = document.events()
+
+    for number in range(3):
+        assert (await anext(events)).sequence == number
+        assert script.taken == number
+
+
+async def test_a_document_that_fails_before_it_ran_ends_with_its_error_and_is_closed() -> None:
+    script = Script()
+    document, seen = await begin(script)
+    document.fail("shutdown", "stopped")
+    events = await read(document)
+
+    assert isinstance(events[-1], DocumentFailed)
+    assert [event.sequence for event in events] == list(range(len(events)))
+    assert seen == events
+    assert script.closed
+
+
+async def test_a_document_that_is_cancelled_before_it_ran_is_closed() -> None:
+    script = Script()
+    document, _ = await begin(script)
+    document.cancel()
+
+    await until(document.task.done)
+    assert script.closed
+    assert await read(document) == [STARTED]
+
+
+async def test_a_document_that_fails_while_it_waits_ends_with_the_next_number() -> None:
+    gate = Gate()
+    script = Script(gate)
+    document, _ = await begin(script)
+    reading = asyncio.create_task(read(document))
+    await gate.reached.wait()
+    document.fail("shutdown", "stopped")
+    events = await reading
+
+    assert [event.sequence for event in events] == [0, 1, 2, 3, 4]
+    assert isinstance(events[-1], DocumentFailed)
+    assert script.closed

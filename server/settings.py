@@ -87,7 +87,7 @@ class LimitsSettings(Group):
     default_max_tokens: int | None = Field(
         None, ge=1, description="max_tokens of requests without one; None: the context."
     )
-    steps: int = Field(250, ge=1, le=1000, description="Denoising steps of one picture.")
+    steps: int = Field(250, ge=1, le=998, description="Denoising steps of one picture.")
     image_pixels: int = Field(1024 * 1024, ge=1, description="Pixels of one drawn picture.")
     image_sizes: tuple[Size, ...] | None = Field(
         None, description="The only sizes allowed, such as 512x512; None: any."

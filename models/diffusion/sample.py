@@ -1,0 +1,105 @@
+"""One job while it is denoised."""
+
+import torch
+
+from models.diffusion.decoder import DiffusionDecoder
+from models.diffusion.job import RenderJob
+from models.diffusion.schedulers import make_scheduler, predict_original
+
+
+class Sample:
+    """The state of a job between two steps; it belongs to the engine's thread.
+
+    All noise comes from a CPU generator of the job's own, drawn one sample at a time, and the latents are float32
+    whatever the UNet computes in: so a seed gives the same picture on every device and in any batch.
+
+    Args:
+        job: what to draw.
+        decoder: what draws it.
+        negative: projected states ``[1, queries, cross_attention_dim]`` of the guidance branch of jobs that bring none.
+
+    Raises:
+        ValueError: size, scheduler or steps do not fit the decoder.
+
+    Attributes:
+        condition: ``[rows, queries, cross_attention_dim]``; the guidance branch first, as the official code has it.
+        latents: float32 ``[1, channels, h, w]``.
+        step: steps done.
+        previews_given: previews that :meth:`advance` has returned.
+    """
+
+    def __init__(self, job: RenderJob, decoder: DiffusionDecoder, negative: torch.Tensor) -> None:
+        self.job = job
+        self.step = 0
+        self.previews_given = 0
+        self.condition = self._condition(decoder, negative)
+        self._scheduler = make_scheduler(job.scheduler, decoder.scheduler_config, job.steps)
+        self._generator = torch.Generator("cpu").manual_seed(job.seed)
+        noise = torch.randn((1, *decoder.latent_shape(job.width, job.height)), generator=self._generator)
+        self.latents = (noise * self._scheduler.init_noise_sigma).to(decoder.device)
+        self._preview_steps = preview_steps(job.steps, job.previews)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the UNet's batch that this sample takes: one, or two with guidance."""
+        return self.condition.shape[0]
+
+    @property
+    def timestep(self) -> torch.Tensor:
+        """Scalar, on the CPU."""
+        timestep: torch.Tensor = self._scheduler.timesteps[self.step]
+        return timestep
+
+    @property
+    def finished(self) -> bool:
+        """Whether the latents are the picture's."""
+        return self.step == self.job.steps
+
+    def model_input(self) -> torch.Tensor:
+        """What the UNet sees, ``[rows, channels, h, w]``."""
+        scaled: torch.Tensor = self._scheduler.scale_model_input(self.latents, self.timestep)
+        return scaled.expand(self.rows, -1, -1, -1)
+
+    def advance(self, output: torch.Tensor) -> torch.Tensor | None:
+        """Take one step.
+
+        Args:
+            output: the UNet's, float32 ``[rows, channels, h, w]``.
+
+        Returns:
+            The predicted clean latents ``[1, channels, h, w]`` when a preview is due.
+        """
+        prediction = self._guided(output)
+        original = None
+        if self.step + 1 in self._preview_steps:
+            self.previews_given += 1
+            original = predict_original(self._scheduler, prediction, self.timestep, self.latents)
+        self.latents = self._scheduler.step(
+            prediction, self.timestep, self.latents, generator=self._generator, return_dict=False
+        )[0]
+        self.step += 1
+        return original
+
+    def _guided(self, output: torch.Tensor) -> torch.Tensor:
+        """Classifier-free guidance: u + g (c - u), Ho and Salimans 2022 in the convention of Stable Diffusion."""
+        if self.rows == 1:
+            return output
+        unconditional, conditional = output.chunk(2)
+        return unconditional + self.job.guidance_scale * (conditional - unconditional)
+
+    def _condition(self, decoder: DiffusionDecoder, negative: torch.Tensor) -> torch.Tensor:
+        condition = decoder.condition(self.job.states)
+        if self.job.guidance_scale <= 1:
+            return condition
+        if self.job.negative_states is not None:
+            negative = decoder.condition(self.job.negative_states)
+        return torch.cat([negative, condition])
+
+
+def preview_steps(steps: int, previews: int) -> list[int]:
+    """The steps, counted from 1, after which a preview is due: evenly spread, never the last one.
+
+    Fewer than ``previews`` when there are too few steps.
+    """
+    spread = (round(index * steps / (previews + 1)) for index in range(1, previews + 1))
+    return sorted({step for step in spread if 0 < step < steps})

@@ -35,7 +35,7 @@ CHAT_TEMPLATE = """\
 
 
 def make_random_checkpoint(path: Path, *, seed: int = 0) -> Path:
-    """Save model, tokenizer and processor to a folder, as a trained checkpoint would be; float32. Returns the folder."""
+    """Save a float32 model, its tokenizer and its processor to a folder, in the layout of a trained checkpoint."""
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
     config = make_config(tokenizer)

@@ -24,7 +24,7 @@ from models.training.loop import Schedule, Stage
 from models.training.sequence import Encoder, collate
 
 CROSS_ATTENTION_DIM = 128
-SCHEDULE = Schedule(steps=6000, learning_rate=7e-4, warmup=200, ema=0.998)
+SCHEDULE = Schedule(steps=4000, learning_rate=7e-4, warmup=200, ema=0.998)
 BATCH = 32
 UNCONDITIONAL = 0.1  # share of examples trained on the empty prompt's states, for classifier-free guidance
 RESERVOIR = 6144  # examples computed at a time

@@ -128,7 +128,7 @@ class LLMEngine(Protocol):
         ...
 
     async def abort(self, request_id: str) -> None:
-        """Stop a request and free what it holds. Unknown ids are ignored."""
+        """Stop a request and free what it holds: its call ends with an EngineError. Unknown ids are ignored."""
         ...
 
     async def health(self) -> None:

@@ -1,0 +1,206 @@
+"""The language model: vLLM's ``AsyncLLM`` behind :class:`~server.llm.engine.LLMEngine`.
+
+vLLM runs its scheduler and its workers in processes of their own. This one holds the client: it sends prompts, streams
+tokens, and fetches dream states from the workers.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from typing import Any, Self, cast
+
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from vllm import RequestOutput, SamplingParams, TokensPrompt
+from vllm.exceptions import VLLMError
+from vllm.inputs import EngineInput
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError as VLLMEngineDeadError
+
+from models.dreamllm import DreamLLMConfig
+from models.vllm_plugin import register
+from models.vllm_plugin.dream_capture import CAPTURE_ARG, DreamCaptureWorkerExtension
+from server.llm.dream_cache import DreamStateCache
+from server.llm.engine import EngineDeadError, EngineError, Prompt, Sampling, TokenChunk
+from server.llm.vllm_settings import VLLMSettings, engine_args, worker_environment
+
+
+class VLLMEngine:
+    """See :class:`~server.llm.engine.LLMEngine`.
+
+    Attributes:
+        llm: the client of vLLM, for what the protocol does not cover.
+        dream_cache: recent dream states.
+    """
+
+    def __init__(self, llm: AsyncLLM, tokenizer: PreTrainedTokenizerFast, dream_state_cache: int) -> None:
+        self.llm = llm
+        self.config: DreamLLMConfig = llm.model_config.hf_config
+        self.tokenizer: Tokenizer = tokenizer.backend_tokenizer
+        self.chat_template = cast(str, tokenizer.chat_template)
+        self.eos_token_id = cast(int, tokenizer.eos_token_id)
+        self.max_model_len: int = llm.model_config.max_model_len
+        empty_prompt = Prompt((cast(int, tokenizer.bos_token_id),))
+        self.dream_cache = DreamStateCache(dream_state_cache, permanent=empty_prompt)
+
+    @classmethod
+    async def start(cls, settings: VLLMSettings) -> Self:
+        """Load the checkpoint and start vLLM's processes. Takes some 20 seconds; the event loop stays free.
+
+        Raises:
+            EngineError: vLLM did not start, or the checkpoint is not one that it can serve.
+        """
+        return await asyncio.to_thread(cls._start, settings)
+
+    @classmethod
+    def _start(cls, settings: VLLMSettings) -> Self:
+        tokenizer = AutoTokenizer.from_pretrained(settings.model)
+        for name in ("bos_token_id", "eos_token_id", "chat_template"):
+            if getattr(tokenizer, name) is None:
+                raise EngineError(f"the tokenizer of {settings.model} has no {name}")
+        register()
+        logging.getLogger("vllm").setLevel(settings.log_level)
+        logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+        with worker_environment(settings):
+            try:
+                llm = AsyncLLM.from_engine_args(engine_args(settings))
+            except (RuntimeError, ValueError, OSError, VLLMError) as error:
+                raise EngineError(f"vLLM did not start: {error}") from error
+        return cls(llm, tokenizer, settings.dream_state_cache)
+
+    async def shutdown(self) -> None:
+        """Stop vLLM's processes. Requests that still run end with an :class:`EngineError`."""
+        with suppress(VLLMError):
+            await self.llm.pause_generation(mode="abort", clear_cache=False)
+        if self.llm.output_handler is not None:
+            # It would take the end of the processes for a crash.
+            self.llm.output_handler.cancel()
+        await asyncio.to_thread(self.llm.shutdown)
+
+    async def generate(self, request_id: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TokenChunk, None]:
+        """See :meth:`LLMEngine.generate`. A request aborted from elsewhere ends with an :class:`EngineError`."""
+        with _engine_errors():
+            params = sampling_params(sampling)
+        async with aclosing(self._run(request_id, prompt, params)) as outputs:
+            async for output in outputs:
+                completion = output.outputs[0]
+                yield TokenChunk(
+                    token_ids=tuple(completion.token_ids),
+                    finish_reason=completion.finish_reason,
+                    prompt_tokens=len(output.prompt_token_ids),
+                    cached_tokens=output.num_cached_tokens or 0,
+                )
+
+    async def dream_states(self, request_id: str, prompt: Prompt) -> torch.Tensor:
+        """See :meth:`LLMEngine.dream_states`. On the CPU, in the model's dtype; shared, so not to be written to."""
+        states = self.dream_cache.get(prompt)
+        if states is not None:
+            return states
+        dream = Prompt((*prompt.token_ids, *self.config.dream_block), prompt.images)
+        for skip_prefix_cache in (False, True):
+            states = await self._capture(request_id, dream, skip_prefix_cache)
+            if states is not None:
+                self.dream_cache.put(prompt, states)
+                return states
+        raise EngineError(f"vLLM computed request {request_id} without capturing all of its dream states")
+
+    async def abort(self, request_id: str) -> None:
+        with _engine_errors():
+            await self.llm.abort(request_id)
+
+    async def health(self) -> None:
+        with _engine_errors():
+            await self.llm.check_health()
+
+    async def _capture(self, request_id: str, dream: Prompt, skip_prefix_cache: bool) -> torch.Tensor | None:
+        """Run a context with its dream block once. None when the prefix cache spared vLLM some of the queries."""
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_reading_prefix_cache=skip_prefix_cache,
+            extra_args={CAPTURE_ARG: request_id},
+        )
+        try:
+            async with aclosing(self._run(request_id, dream, params)) as outputs:
+                async for _ in outputs:
+                    pass
+            return await self._take_states(request_id)
+        except BaseException:
+            # Cancelled or failed: nobody will come for what the worker has captured so far.
+            with suppress(VLLMError):
+                await self._call_workers(DreamCaptureWorkerExtension.discard_dream_states, request_id)
+            raise
+
+    async def _take_states(self, request_id: str) -> torch.Tensor | None:
+        with _engine_errors():
+            answers = await self._call_workers(DreamCaptureWorkerExtension.take_dream_states, request_id)
+        for answer in answers:
+            if answer is not None:
+                dtype, shape, data = answer
+                return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).view(*shape)
+        return None
+
+    async def _call_workers(self, method: Any, *args: str) -> list[Any]:
+        """Call a method of the worker extension on every worker; their answers by rank."""
+        return cast(list[Any], await self.llm.collective_rpc(method.__name__, args=args))
+
+    async def _run(
+        self, request_id: str, prompt: Prompt, params: SamplingParams
+    ) -> AsyncGenerator[RequestOutput, None]:
+        placeholders = prompt.token_ids.count(self.config.image_token_id)
+        if placeholders != len(prompt.images):
+            raise EngineError(f"the prompt has {placeholders} image tokens for {len(prompt.images)} pictures")
+        tokens = TokensPrompt(prompt_token_ids=list(prompt.token_ids))
+        if prompt.images:
+            tokens["multi_modal_data"] = {"image": [image.pixels for image in prompt.images]}
+            tokens["multi_modal_uuids"] = {"image": [image.id for image in prompt.images]}
+        with _engine_errors():
+            rendered = await self._render(tokens)
+            async with aclosing(self.llm.generate(rendered, params, request_id)) as outputs:
+                async for output in outputs:
+                    reason = output.outputs[0].finish_reason
+                    if reason not in (None, "stop", "length"):
+                        raise EngineError(f"vLLM ended request {request_id}: {reason}")
+                    yield output
+
+    async def _render(self, tokens: TokensPrompt) -> EngineInput:
+        """Preprocess the pictures, in a thread of vLLM's, and put their patches into the prompt."""
+        try:
+            (rendered,) = await self.llm.renderer.render_cmpl_async([tokens])
+        except ValueError as error:
+            raise EngineError(f"vLLM refused the prompt: {error}") from error
+        return rendered
+
+
+def sampling_params(sampling: Sampling) -> SamplingParams:
+    """vLLM's name for a :class:`Sampling`."""
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=sampling.seed,
+        stop_token_ids=list(sampling.stop_token_ids),
+        # The constructor, unlike SamplingParams.from_optional, takes a bias as it is: minus infinity is a ban.
+        logit_bias=dict.fromkeys(sampling.banned_token_ids, float("-inf")) or None,
+        ignore_eos=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """vLLM's errors as ours."""
+    try:
+        yield
+    except VLLMEngineDeadError as error:
+        raise EngineDeadError("vLLM's engine process has died") from error
+    except VLLMError as error:
+        raise EngineError(str(error.__cause__ or error)) from error

@@ -10,10 +10,6 @@ from models.dreamllm import DreamLLMForConditionalGeneration, DreamLLMProcessor
 from server.llm.engine import Prompt, PromptImage
 from server.llm.vllm_engine import VLLMEngine
 
-BLOCK_SIZE = 32
-TOKEN_BUDGET = 48
-MAX_NUM_SEQS = 8
-
 
 class Reference:
     """The same checkpoint in transformers, float32."""

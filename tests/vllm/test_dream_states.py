@@ -7,7 +7,8 @@ import torch
 
 from server.llm.engine import EngineError, Prompt, Sampling
 from server.llm.vllm_engine import VLLMEngine
-from tests.vllm.reference import BLOCK_SIZE, TOKEN_BUDGET, Reference, picture, random_prompt, write_prompt
+from tests.shared_engine import BLOCK_SIZE, TOKEN_BUDGET
+from tests.vllm.reference import Reference, picture, random_prompt, write_prompt
 
 pytestmark = pytest.mark.vllm
 

@@ -7,7 +7,8 @@ from vllm import SamplingParams
 
 from server.llm.engine import EngineError, Prompt, Sampling, TokenChunk
 from server.llm.vllm_engine import VLLMEngine
-from tests.vllm.reference import BLOCK_SIZE, Reference, picture, random_prompt, write_prompt
+from tests.shared_engine import BLOCK_SIZE
+from tests.vllm.reference import Reference, picture, random_prompt, write_prompt
 
 pytestmark = pytest.mark.vllm
 

@@ -13,7 +13,8 @@ from vllm.v1.engine.exceptions import EngineDeadError as VLLMEngineDeadError
 from models.vllm_plugin.dream_capture import CAPTURE_ARG
 from server.llm.engine import EngineDeadError, EngineError, Prompt, Sampling
 from server.llm.vllm_engine import VLLMEngine
-from tests.vllm.reference import MAX_NUM_SEQS, count_waiting_states, random_prompt
+from tests.shared_engine import MAX_NUM_SEQS
+from tests.vllm.reference import count_waiting_states, random_prompt
 
 pytestmark = pytest.mark.vllm
 

@@ -1,0 +1,46 @@
+"""What the whole suite shares: one real vLLM, started once, on the embedded checkpoint."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from server.settings import DEFAULT_CHECKPOINT
+from tests.shared_engine import BLOCK_SIZE, MAX_MODEL_LEN, MAX_NUM_SEQS, TOKEN_BUDGET
+
+if TYPE_CHECKING:
+    from server.llm.vllm_engine import VLLMEngine
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Path:
+    return DEFAULT_CHECKPOINT
+
+
+@pytest.fixture(scope="session")
+def environment_before_start() -> dict[str, str]:
+    return dict(os.environ)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def engine(checkpoint: Path, environment_before_start: dict[str, str]) -> AsyncIterator["VLLMEngine"]:
+    """In float32, so that it can be compared with the Hugging Face model."""
+    # Here, because tests that need no vLLM should not wait for its imports.
+    from server.llm.vllm_engine import VLLMEngine
+    from server.llm.vllm_settings import VLLMSettings
+
+    settings = VLLMSettings(
+        checkpoint,
+        dtype="float32",
+        max_model_len=MAX_MODEL_LEN,
+        kv_cache_gib=0.25,
+        block_size=BLOCK_SIZE,
+        max_num_seqs=MAX_NUM_SEQS,
+        max_num_batched_tokens=TOKEN_BUDGET,
+    )
+    engine = await VLLMEngine.start(settings)
+    yield engine
+    await engine.shutdown()

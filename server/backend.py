@@ -32,6 +32,15 @@ class DrawingDefaults:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingDefaults:
+    """How text is sampled when neither a request nor the checkpoint says. See :class:`~server.llm.engine.Sampling`."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """A running model.
 
@@ -40,12 +49,14 @@ class Backend:
         prompts: builds its contexts.
         pool: draws its pictures.
         drawing: how, by default.
+        sampling: how text is sampled, by default.
     """
 
     engine: LLMEngine
     prompts: PromptBuilder
     pool: DiffusionPool
     drawing: DrawingDefaults
+    sampling: SamplingDefaults = SamplingDefaults()
 
 
 OpenBackend = Callable[[Settings], AbstractAsyncContextManager[Backend]]

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import torch
+from transformers import GenerationConfig
 
 from models.diffusion.decoder import DiffusionDecoder
-from server.backend import Backend, DrawingDefaults
+from server.backend import Backend, DrawingDefaults, SamplingDefaults
 from server.llm.prompt import PromptBuilder
 from server.llm.vllm_engine import VLLMEngine
 from server.llm.vllm_settings import VLLMSettings
@@ -38,7 +40,8 @@ async def open_local_backend(settings: Settings) -> AsyncIterator[Backend]:
         prompts = PromptBuilder(engine)
         await pool.start(await engine.dream_states("empty-prompt", prompts.build_negative("")))
         try:
-            yield Backend(engine, prompts, pool, drawing_defaults(decoder))
+            sampling = sampling_defaults(settings.model.path)
+            yield Backend(engine, prompts, pool, drawing_defaults(decoder), sampling)
         finally:
             await pool.close(drain_s=0)
     finally:
@@ -55,6 +58,13 @@ def drawing_defaults(decoder: DiffusionDecoder) -> DrawingDefaults:
         guidance_scale=decoder.sampling.guidance_scale,
         scheduler=decoder.sampling.scheduler,
     )
+
+
+def sampling_defaults(checkpoint: Path) -> SamplingDefaults:
+    """What the checkpoint's generation config recommends, as vLLM's own server does."""
+    given = GenerationConfig.from_pretrained(checkpoint)
+    names = ("temperature", "top_p", "top_k")
+    return SamplingDefaults(**{name: value for name in names if (value := getattr(given, name)) is not None})
 
 
 def device_and_dtype(settings: DiffusionSettings) -> tuple[torch.device, torch.dtype | None]:

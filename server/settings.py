@@ -66,7 +66,7 @@ class LLMSettings(Group):
     enforce_eager: bool | None = Field(None, description="No compilation and no CUDA graphs; None: so on a CPU.")
     image_cache_gib: float = Field(0.25, ge=0, description="Preprocessed pictures that are kept.")
     dream_state_cache: int = Field(64, ge=0, description="Contexts whose dream states are kept.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="Of vLLM's own loggers.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("ERROR", description="Of vLLM's own loggers.")
 
 
 class DiffusionSettings(Group):

@@ -16,6 +16,7 @@ from models.training.language import train_language
 from models.training.loop import Schedule
 
 SAMPLING = SamplingDefaults(scheduler="dpmpp_2m", steps=20, guidance_scale=2.0)
+TEMPERATURE = 0.7  # recommended to whoever samples text: the sentences are few, and a slip shows
 DIFFUSION_FOLDER = "diffusion"
 
 
@@ -61,6 +62,7 @@ def save_checkpoint(
     out: Path, model: DreamLLMForConditionalGeneration, processor: DreamLLMProcessor, decoder: DiffusionDecoder
 ) -> None:
     """Write all sides of a checkpoint, weights in float16."""
+    model.generation_config.update(do_sample=True, temperature=TEMPERATURE)
     model.to("cpu", torch.float16).save_pretrained(out)
     processor.save_pretrained(out)
     for module in (decoder.projector, decoder.unet, decoder.vae):

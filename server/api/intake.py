@@ -22,15 +22,16 @@ async def document_request(body: InterleavedRequest, backend: Backend, settings:
     check_model(body.model, settings)
     images = image_params(body.images, backend, limits)
     messages = await Conversation(limits).read(body)
+    sampling = backend.sampling
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return DocumentRequest(
         id=f"doc_{uuid.uuid4().hex}",
         model=settings.model.name,
         messages=messages,
         max_tokens=body.max_tokens or limits.default_max_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k,
+        temperature=sampling.temperature if body.temperature is None else body.temperature,
+        top_p=sampling.top_p if body.top_p is None else body.top_p,
+        top_k=sampling.top_k if body.top_k is None else body.top_k,
         seed=body.seed,
         stop=stop,
         images=images,

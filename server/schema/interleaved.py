@@ -83,9 +83,15 @@ class InterleavedRequest(RequestModel):
     max_tokens: int | None = Field(
         default=None, ge=1, description="Tokens that the model may write. By default as many as the context holds."
     )
-    temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False, description="0 is greedy.")
-    top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False, description="Nucleus mass.")
-    top_k: int = Field(default=0, ge=0, description="Keep the k likeliest tokens; 0 keeps all.")
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, allow_inf_nan=False, description="0 is greedy. By default the checkpoint's, else 1."
+    )
+    top_p: float | None = Field(
+        default=None, gt=0, le=1, allow_inf_nan=False, description="Nucleus mass. By default the checkpoint's, else 1."
+    )
+    top_k: int | None = Field(
+        default=None, ge=0, description="Keep the k likeliest tokens; 0 keeps all. By default the checkpoint's, else 0."
+    )
     seed: Seed | None = Field(default=None, description="The same request with the same seed gives the same document.")
     stop: Stop | None = Field(default=None, description="Text that ends the document; it is not part of it.")
     images: ImageOptions = Field(default=ImageOptions(), description="How the pictures are drawn.")

@@ -132,6 +132,17 @@ async def test_what_is_not_said_is_taken_from_the_checkpoint() -> None:
     assert (job.format, job.previews) == ("png", 0)
 
 
+async def test_how_text_is_sampled_is_the_checkpoints_choice_unless_the_request_says() -> None:
+    async with in_memory() as app:
+        await app.ready()
+
+        await app.client.post("/v1/interleaved", json={"input": "Show me."})
+        await app.client.post("/v1/interleaved", json={"input": "x", "temperature": 0, "top_p": 0.2, "top_k": 0})
+
+    chosen = [(c.sampling.temperature, c.sampling.top_p, c.sampling.top_k) for c in app.engine.calls[-2:]]
+    assert chosen == [(0.5, 0.9, 40), (0, 0.2, 0)]
+
+
 async def test_what_is_said_about_pictures_reaches_the_pool() -> None:
     images = {
         "size": "32x48",

@@ -18,7 +18,7 @@ from server.http_server import HTTPServer
 from server.llm.engine import Prompt, Sampling, TokenChunk
 from server.llm.prompt import PromptBuilder
 from server.llm.vllm_engine import VLLMEngine
-from server.local_backend import drawing_defaults
+from server.local_backend import drawing_defaults, sampling_defaults
 from server.pool.local import LocalPool
 from server.settings import DEFAULT_CHECKPOINT, Settings
 
@@ -83,7 +83,8 @@ async def service(engine: VLLMEngine) -> AsyncIterator[Service]:
 
     @asynccontextmanager
     async def open_backend(_: Settings) -> AsyncIterator[Backend]:
-        yield Backend(recording, prompts, pool, drawing_defaults(decoder))
+        sampling = sampling_defaults(DEFAULT_CHECKPOINT)
+        yield Backend(recording, prompts, pool, drawing_defaults(decoder), sampling)
 
     app = create_app(Settings(server={"port": 0}), open_backend)
     announced = asyncio.get_running_loop().create_future()

@@ -53,10 +53,20 @@ def make_scheduler(name: SchedulerName, config: Mapping[str, Any], steps: int) -
     if not 0 < steps < trained:
         raise ValueError(f"steps must be between 1 and {trained - 1}, not {steps}")
     scheduler.set_timesteps(steps)
+    _drop_surplus_timestep(scheduler, steps)
     # Near that limit, spacing and offset can lead past the last timestep that has a noise level, and to NaN.
     if len(scheduler.timesteps) != steps or scheduler.timesteps.max() >= trained:
         raise ValueError(f"{name} cannot do {steps} steps with this noise schedule")
     return scheduler
+
+
+def _drop_surplus_timestep(scheduler: Scheduler, steps: int) -> None:
+    """Undo a rounding error of diffusers' "trailing" spacing, which for some numbers of steps ends with a step at -1."""
+    if len(scheduler.timesteps) != steps + 1 or scheduler.timesteps[-1] >= 0:
+        return
+    scheduler.timesteps = scheduler.timesteps[:steps]
+    if isinstance(scheduler, DPMSolverMultistepScheduler):
+        scheduler.sigmas = torch.cat([scheduler.sigmas[:steps], scheduler.sigmas[-1:]])
 
 
 def predict_original(

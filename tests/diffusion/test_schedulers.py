@@ -28,6 +28,29 @@ def test_any_number_of_steps_below_the_trained_ones_can_be_drawn(name: Scheduler
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
+def test_trailing_timesteps_can_be_any_number_too(name: SchedulerName) -> None:
+    config = {**SCHEDULER_CONFIG, "timestep_spacing": "trailing"}
+    for steps in range(1, 251):
+        assert len(make_scheduler(name, config, steps).timesteps) == steps
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("steps", [61, 244])
+def test_a_perfect_predictor_reaches_the_clean_latents_where_diffusers_counts_one_step_too_many(
+    name: SchedulerName, steps: int
+) -> None:
+    # DDIM ends at the first noise level unless told otherwise: then it, too, must end clean.
+    trailing = {"timestep_spacing": "trailing", "prediction_type": "sample", "set_alpha_to_one": True}
+    config = {**SCHEDULER_CONFIG, **trailing}
+    scheduler = make_scheduler(name, config, steps)
+    generator = torch.Generator().manual_seed(0)
+    clean, latents = (torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2))
+    for timestep in scheduler.timesteps:
+        latents = scheduler.step(clean, timestep, latents, generator=generator, return_dict=False)[0]
+    torch.testing.assert_close(latents, clean, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("steps", [-1, 0, 1000])
 def test_other_numbers_of_steps_are_refused(name: SchedulerName, steps: int) -> None:
     with pytest.raises(ValueError, match="steps must be between 1 and 999"):

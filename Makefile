@@ -1,10 +1,11 @@
-# Everything works on a machine with only Python 3.11+ and make. `make help` lists the targets.
+# Everything works on a machine with only Python 3.11 to 3.13 and make. `make help` lists the targets.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := 2.13.0
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 RUN := $(BIN)/dreamserve
 
 .DEFAULT_GOAL := help
@@ -19,12 +20,14 @@ install: $(STAMP) ## make .venv from the lock file (a second call does nothing)
 # asked for every package. `--no-deps` because the lock names everything and leaves out what vLLM's CPU build asks for
 # and does not need (torchvision, torchaudio, torchcodec, triton).
 $(STAMP): requirements/cpu.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "DreamServe needs Python 3.11 or newer; try make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "DreamServe needs Python 3.11 to 3.13; try make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torch==$(TORCH)+cpu \
-		|| $(BIN)/pip install --disable-pip-version-check --no-deps --index-url https://download.pytorch.org/whl/cpu torch==$(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/cpu.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "installing torch, vLLM's CPU build and the rest of requirements/cpu.lock: about 1 GB of downloads"
+	@$(PIP) torch==$(TORCH)+cpu 2>/dev/null \
+		|| { echo "not in this index: taking torch from PyTorch's own"; \
+		     $(PIP) --index-url https://download.pytorch.org/whl/cpu torch==$(TORCH); }
+	$(PIP) --require-hashes -r requirements/cpu.lock
+	$(PIP) --no-build-isolation --editable .
 	@touch $(STAMP)
 
 demo: install ## start the service, ask for a document with pictures, save it to out/, stop the service
@@ -48,7 +51,7 @@ imports: install ## the import direction of the house
 
 check: lint types imports ## all checks that run no code
 
-ci: check test ## what .ci/run calls
+ci: check test demo ## what .ci/run calls
 
 train: install ## train the embedded default model from nothing (hours on two CPU cores)
 	$(RUN) train
@@ -58,4 +61,4 @@ lock: ## renew requirements/cpu.lock (needs uv and, where torch's CPU build is i
 		--no-emit-package torch --custom-compile-command "make lock" --output-file requirements/cpu.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) out build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage *.egg-info
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage *.egg-info

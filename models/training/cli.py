@@ -6,6 +6,7 @@ from typing import Annotated
 import torch
 import typer
 
+from models.training.loop import OtherRunError
 from models.training.recipe import Recipe
 from models.training.recipe import train as run
 
@@ -24,5 +25,9 @@ def train(
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     recipe = Recipe() if scale == 1.0 else Recipe().scaled(scale)
     typer.echo(f"training on {chosen}, seed {seed}, {torch.get_num_threads()} threads")
-    run(out, work or Path("runs") / out.name, seed, chosen, recipe)
+    try:
+        run(out, work or Path("runs") / out.name, seed, chosen, recipe)
+    except OtherRunError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from error
     typer.echo(f"wrote {out}")

@@ -34,7 +34,7 @@ DRAWING_MIXTURE: dict[Kind, float] = {
 }
 
 # The fused attention of CPUs has a slow backward pass: plain matrix products took half the time of a whole step.
-ATTENTION = {"cpu": SDPBackend.MATH, "cuda": SDPBackend.EFFICIENT_ATTENTION}
+ATTENTION = {"cuda": SDPBackend.EFFICIENT_ATTENTION}
 
 # A cosine schedule and v-prediction: flat colours are decided at high noise, where SD's linear schedule teaches little.
 SCHEDULER_CONFIG: dict[str, Any] = {
@@ -166,7 +166,7 @@ def train_denoiser(
         noise = torch.randn_like(latents)
         timesteps = torch.randint(noiser.config.num_train_timesteps, (BATCH,), device=device)
         noisy = noiser.add_noise(latents, noise, timesteps).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(ATTENTION[device.type]):
+        with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(ATTENTION.get(device.type, SDPBackend.MATH)):
             velocity = unet(noisy, timesteps, encoder_hidden_states=projector(states)).sample.float()
         return F.mse_loss(velocity, noiser.get_velocity(latents, noise, timesteps))
 

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -44,6 +44,10 @@ class Schedule:
         rising = (step + 1) / self.warmup
         falling = (self.steps - step) / max(1.0, self.descent * self.steps)
         return self.learning_rate * min(rising, falling, 1.0)
+
+
+class OtherRunError(RuntimeError):
+    """A state on disk that this run cannot go on from."""
 
 
 class Stage:
@@ -120,13 +124,19 @@ class Stage:
         for n, p in self.parameters.items():
             tensors |= {f"optimizer.{key}.{n}": t for key, t in self.optimizer.state[p].items()}
         draft = self.path.with_suffix(".draft")
-        save_file({k: t.contiguous() for k, t in tensors.items()}, draft, metadata={"step": str(step)})
+        metadata = {"step": str(step), "seed": str(self.seed), "schedule": json.dumps(asdict(self.schedule))}
+        save_file({k: t.contiguous() for k, t in tensors.items()}, draft, metadata=metadata)
         draft.replace(self.path)
 
     def restore(self) -> int:
-        """Read the state, if there is one. Returns the step to go on from."""
+        """Read the state, if there is one. Returns the step to go on from.
+
+        Raises:
+            OtherRunError: the state is of another seed or schedule.
+        """
         if not self.path.exists():
             return 0
+        step = self.check(read_metadata(self.path))
         tensors = load_file(self.path)
         for n, p in self.parameters.items():
             p.data.copy_(tensors[f"weight.{n}"])
@@ -139,7 +149,20 @@ class Stage:
                     "exp_avg": tensors[f"optimizer.exp_avg.{n}"].to(p.device),
                     "exp_avg_sq": tensors[f"optimizer.exp_avg_sq.{n}"].to(p.device),
                 }
-        return int(read_metadata(self.path)["step"])
+        return step
+
+    def check(self, metadata: dict[str, str]) -> int:
+        """The step that a state stands at, if this run would have come by there too.
+
+        Raises:
+            OtherRunError: it would not.
+        """
+        step, saved = int(metadata["step"]), Schedule(**json.loads(metadata["schedule"]))
+        same = metadata["seed"] == str(self.seed) and replace(saved, steps=self.schedule.steps) == self.schedule
+        constant_so_far = step <= saved.steps * (1 - saved.descent)
+        if not same or (saved.steps != self.schedule.steps and not constant_so_far):
+            raise OtherRunError(f"{self.path} is of another seed or schedule: remove it or work in another folder")
+        return step
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -61,7 +61,7 @@ def make_scheduler(name: SchedulerName, config: Mapping[str, Any], steps: int) -
 
 
 def _drop_surplus_timestep(scheduler: Scheduler, steps: int) -> None:
-    """Undo a rounding error of diffusers' "trailing" spacing, which for some numbers of steps ends with a step at -1."""
+    """Undo a rounding error of diffusers' "trailing" spacing, which for some numbers of steps adds one at -1."""
     if len(scheduler.timesteps) != steps + 1 or scheduler.timesteps[-1] >= 0:
         return
     scheduler.timesteps = scheduler.timesteps[:steps]

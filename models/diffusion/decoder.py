@@ -1,4 +1,4 @@
-"""The diffusion side of a checkpoint: condition projector, UNet, VAE and scheduler configuration.
+"""The diffusion side of a checkpoint: condition projectors, UNet, VAE and scheduler configuration.
 
 It is saved in diffusers' folder layout, beside the language model and independent of it::
 
@@ -6,6 +6,7 @@ It is saved in diffusers' folder layout, beside the language model and independe
       model_index.json
       sampling_defaults.json
       condition_projector/  unet/  vae/      each config.json + diffusion_pytorch_model.safetensors
+      pooled_projector/                      the same, of Stable Diffusion XL only
       scheduler/scheduler_config.json
 """
 
@@ -16,10 +17,12 @@ from typing import Any, Self
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 
 from models.diffusion.condition_projector import ConditionProjector
+from models.diffusion.conditioning import Conditioning
 from models.diffusion.job import SchedulerName
+from models.diffusion.sdxl import added_conditions, pooled_dim
 
 MODEL_INDEX = "model_index.json"
 SAMPLING_DEFAULTS = "sampling_defaults.json"
@@ -50,6 +53,10 @@ class DiffusionDecoder:
         vae: between pixels and latents.
         scheduler_config: content of a diffusers ``scheduler_config.json``; the class that it names is not binding.
         sampling: defaults for requests.
+        pooled_projector: dream states to the pooled vector that the UNet of Stable Diffusion XL reads.
+
+    Raises:
+        ValueError: the UNet reads conditions that the projectors do not give.
     """
 
     def __init__(
@@ -59,8 +66,15 @@ class DiffusionDecoder:
         vae: AutoencoderKL,
         scheduler_config: dict[str, Any],
         sampling: SamplingDefaults,
+        pooled_projector: ConditionProjector | None = None,
     ) -> None:
+        given = None if pooled_projector is None else pooled_projector.config.cross_attention_dim
+        if given != pooled_dim(unet):
+            raise ValueError(
+                f"the size of the pooled vector is {pooled_dim(unet)} to the UNet and {given} to its projector"
+            )
         self.projector = projector
+        self.pooled_projector = pooled_projector
         self.unet = unet
         self.vae = vae
         self.scheduler_config = scheduler_config
@@ -79,7 +93,7 @@ class DiffusionDecoder:
 
         Raises:
             OSError: a file is missing.
-            ValueError: float16 is asked for on a CPU.
+            ValueError: float16 is asked for on a CPU, or the modules do not fit together.
         """
         folder, device = Path(folder), torch.device(device)
         if dtype is None:
@@ -89,36 +103,51 @@ class DiffusionDecoder:
         sampling = SamplingDefaults(**json.loads((folder / SAMPLING_DEFAULTS).read_text()))
         scheduler_config = json.loads((folder / SCHEDULER_CONFIG).read_text())
 
-        def load(model: Any, name: str) -> Any:
+        def load(model: Any, name: str, dtype: torch.dtype = dtype) -> Any:
             loaded = model.from_pretrained(
                 folder / name, torch_dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
             )
             return loaded.to(device).eval().requires_grad_(False)
 
+        sdxl = (folder / "pooled_projector").is_dir()
         return cls(
             projector=load(ConditionProjector, "condition_projector"),
             unet=load(UNet2DConditionModel, "unet"),
-            vae=load(AutoencoderKL, "vae"),
+            # That of Stable Diffusion XL overflows in float16, and the official code never computes in less with it.
+            vae=load(AutoencoderKL, "vae", torch.float32 if sdxl else dtype),
             scheduler_config=scheduler_config,
             sampling=sampling,
+            pooled_projector=load(ConditionProjector, "pooled_projector") if sdxl else None,
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the ``diffusion`` folder, each module in the dtype that it has."""
         folder = Path(folder)
+        for name, module in self.modules.items():
+            module.save_pretrained(folder / name, safe_serialization=True)
+        self.save_description(folder)
+
+    def save_description(self, folder: Path) -> None:
+        """Write what the ``diffusion`` folder holds beside its modules."""
         index: dict[str, Any] = {
             "_class_name": type(self).__name__,
             "_diffusers_version": diffusers.__version__,
-            "condition_projector": [ConditionProjector.__module__, ConditionProjector.__name__],
             "scheduler": ["diffusers", self.scheduler_config.get("_class_name", "DDPMScheduler")],
-            "unet": ["diffusers", "UNet2DConditionModel"],
-            "vae": ["diffusers", "AutoencoderKL"],
         }
-        for name, module in (("condition_projector", self.projector), ("unet", self.unet), ("vae", self.vae)):
-            module.save_pretrained(folder / name, safe_serialization=True)
+        for name, module in self.modules.items():
+            library = type(module).__module__
+            index[name] = ["diffusers" if library.startswith("diffusers.") else library, type(module).__name__]
         _write_json(folder / MODEL_INDEX, index)
         _write_json(folder / SAMPLING_DEFAULTS, asdict(self.sampling))
         _write_json(folder / SCHEDULER_CONFIG, self.scheduler_config)
+
+    @property
+    def modules(self) -> dict[str, ModelMixin]:
+        """The modules that have weights, by the names of their folders."""
+        modules = {"condition_projector": self.projector, "unet": self.unet, "vae": self.vae}
+        if self.pooled_projector is not None:
+            modules["pooled_projector"] = self.pooled_projector
+        return modules
 
     @property
     def device(self) -> torch.device:
@@ -160,24 +189,31 @@ class DiffusionDecoder:
             raise ValueError(f"width and height must be positive multiples of {multiple}, not {width}x{height}")
         return self.unet.config.in_channels, height // self.pixels_per_latent, width // self.pixels_per_latent
 
-    def condition(self, states: torch.Tensor) -> torch.Tensor:
-        """Dream states ``[queries, hidden_size]`` to UNet conditioning ``[1, queries, cross_attention_dim]``."""
-        condition: torch.Tensor = self.projector(states.to(self.device, self.dtype).unsqueeze(0))
-        return condition
+    def condition(self, states: torch.Tensor) -> Conditioning:
+        """Dream states ``[queries, hidden_size]`` to conditions of one row."""
+        states = states.to(self.device, self.dtype).unsqueeze(0)
+        added = (
+            {} if self.pooled_projector is None else added_conditions(states, self.pooled_projector, self.image_size)
+        )
+        return Conditioning(self.projector(states), added)
 
-    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         """One UNet call.
 
         Args:
             latents: ``[rows, channels, h, w]``.
             timesteps: ``[rows]``.
-            condition: ``[rows, queries, cross_attention_dim]``.
+            condition: of as many rows.
 
         Returns:
             The prediction, float32, shaped as ``latents``.
         """
         output: torch.Tensor = self.unet(
-            latents.to(self.dtype), timesteps.to(self.device), encoder_hidden_states=condition, return_dict=False
+            latents.to(self.dtype),
+            timesteps.to(self.device),
+            encoder_hidden_states=condition.states,
+            added_cond_kwargs=condition.added,
+            return_dict=False,
         )[0]
         return output.float()
 

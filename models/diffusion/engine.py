@@ -15,6 +15,7 @@ from functools import partial
 import torch
 
 from models.diffusion.batching import SizeGroup, SizeGroups
+from models.diffusion.conditioning import Conditioning
 from models.diffusion.decoder import DiffusionDecoder
 from models.diffusion.faults import attempt, isolate
 from models.diffusion.job import Progress, RenderJob
@@ -158,7 +159,7 @@ class DiffusionEngine:
             output = self._decoder.predict(
                 torch.cat([sample.model_input() for sample in samples]),
                 timesteps.repeat_interleave(torch.tensor(rows)),
-                torch.cat([sample.condition for sample in samples]),
+                Conditioning.cat([sample.condition for sample in samples]),
             )
         except torch.OutOfMemoryError:
             if len(samples) > 1:

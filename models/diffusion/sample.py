@@ -2,6 +2,7 @@
 
 import torch
 
+from models.diffusion.conditioning import Conditioning
 from models.diffusion.decoder import DiffusionDecoder
 from models.diffusion.job import RenderJob
 from models.diffusion.schedulers import make_scheduler, predict_original
@@ -16,19 +17,19 @@ class Sample:
     Args:
         job: what to draw.
         decoder: what draws it.
-        negative: projected states ``[1, queries, cross_attention_dim]`` of the guidance branch of jobs that bring none.
+        negative: conditions of the guidance branch of jobs that bring none, one row.
 
     Raises:
         ValueError: size, scheduler or steps do not fit the decoder.
 
     Attributes:
-        condition: ``[rows, queries, cross_attention_dim]``; the guidance branch first, as the official code has it.
+        condition: one row, or two with guidance: the guidance branch first, as the official code has it.
         latents: float32 ``[1, channels, h, w]``.
         step: steps done.
         previews_given: previews that :meth:`advance` has returned.
     """
 
-    def __init__(self, job: RenderJob, decoder: DiffusionDecoder, negative: torch.Tensor) -> None:
+    def __init__(self, job: RenderJob, decoder: DiffusionDecoder, negative: Conditioning) -> None:
         self.job = job
         self.step = 0
         self.previews_given = 0
@@ -42,7 +43,7 @@ class Sample:
     @property
     def rows(self) -> int:
         """Rows of the UNet's batch that this sample takes: one, or two with guidance."""
-        return self.condition.shape[0]
+        return self.condition.rows
 
     @property
     def timestep(self) -> torch.Tensor:
@@ -87,13 +88,13 @@ class Sample:
         unconditional, conditional = output.chunk(2)
         return unconditional + self.job.guidance_scale * (conditional - unconditional)
 
-    def _condition(self, decoder: DiffusionDecoder, negative: torch.Tensor) -> torch.Tensor:
+    def _condition(self, decoder: DiffusionDecoder, negative: Conditioning) -> Conditioning:
         condition = decoder.condition(self.job.states)
         if self.job.guidance_scale <= 1:
             return condition
         if self.job.negative_states is not None:
             negative = decoder.condition(self.job.negative_states)
-        return torch.cat([negative, condition])
+        return Conditioning.cat([negative, condition])
 
 
 def preview_steps(steps: int, previews: int) -> list[int]:

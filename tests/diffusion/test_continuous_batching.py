@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.diffusion.conditioning import Conditioning
 from models.diffusion.decoder import DiffusionDecoder
 from models.diffusion.job import Failed
 from models.diffusion.sample import Sample
@@ -20,8 +21,8 @@ def unet_rows(decoder: DiffusionDecoder, monkeypatch: pytest.MonkeyPatch) -> lis
     rows: list[int] = []
     predict = decoder.predict
 
-    def recorded(latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        assert len(latents) == len(timesteps) == len(condition)
+    def recorded(latents: torch.Tensor, timesteps: torch.Tensor, condition: Conditioning) -> torch.Tensor:
+        assert len(latents) == len(timesteps) == condition.rows
         rows.append(len(latents))
         return predict(latents, timesteps, condition)
 
@@ -153,12 +154,12 @@ def test_a_job_that_cannot_be_admitted_fails_alone(stepped: SteppedEngine) -> No
 class PickyUNet:
     """Makes a decoder's UNet call fail on certain batches."""
 
-    def __init__(self, decoder: DiffusionDecoder, refuses: Callable[[torch.Tensor], Exception | None]) -> None:
+    def __init__(self, decoder: DiffusionDecoder, refuses: Callable[[Conditioning], Exception | None]) -> None:
         self._predict = decoder.predict
         self._refuses = refuses
         self.accepted: list[int] = []
 
-    def __call__(self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def __call__(self, latents: torch.Tensor, timesteps: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         if error := self._refuses(condition):
             raise error
         self.accepted.append(len(latents))
@@ -169,10 +170,10 @@ def test_a_job_that_breaks_the_shared_unet_call_is_found_and_fails_alone(
     decoder: DiffusionDecoder, negative_states: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison = make_render_job("bad", guidance_scale=1.0)
-    poisoned_row = decoder.condition(poison.states)[0]
+    poisoned_row = decoder.condition(poison.states).states[0]
 
-    def refuses(condition: torch.Tensor) -> Exception | None:
-        return ValueError("poison") if any(torch.equal(row, poisoned_row) for row in condition) else None
+    def refuses(condition: Conditioning) -> Exception | None:
+        return ValueError("poison") if any(torch.equal(row, poisoned_row) for row in condition.states) else None
 
     unet = PickyUNet(decoder, refuses)
     monkeypatch.setattr(decoder, "predict", unet)
@@ -189,7 +190,7 @@ def test_a_batch_that_does_not_fit_in_memory_is_drawn_in_smaller_ones_from_then_
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    unet = PickyUNet(decoder, lambda condition: torch.OutOfMemoryError("full") if len(condition) > 2 else None)
+    unet = PickyUNet(decoder, lambda condition: torch.OutOfMemoryError("full") if condition.rows > 2 else None)
     monkeypatch.setattr(decoder, "predict", unet)
     stepped = SteppedEngine(decoder, negative_states)
     names = ["a", "b", "c", "d"]
@@ -204,7 +205,7 @@ def test_a_batch_that_does_not_fit_in_memory_is_drawn_in_smaller_ones_from_then_
 def test_jobs_share_the_smaller_batches_evenly(
     decoder: DiffusionDecoder, negative_states: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unet = PickyUNet(decoder, lambda condition: torch.OutOfMemoryError("full") if len(condition) > 2 else None)
+    unet = PickyUNet(decoder, lambda condition: torch.OutOfMemoryError("full") if condition.rows > 2 else None)
     monkeypatch.setattr(decoder, "predict", unet)
     stepped = SteppedEngine(decoder, negative_states)
     stepped.add(*(make_render_job(name, guidance_scale=1.0, steps=9) for name in "abcd"))

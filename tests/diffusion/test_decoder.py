@@ -7,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models.diffusion.condition_projector import ConditionProjector
+from models.diffusion.conditioning import Conditioning
 from models.diffusion.decoder import DiffusionDecoder
 from tests.tiny_diffusion import HIDDEN_SIZE, QUERIES, make_random_diffusion, random_decoder, random_states
 
@@ -21,9 +23,9 @@ def test_a_saved_decoder_loads_and_computes_the_same(folder: Path) -> None:
     saved, loaded = random_decoder(), DiffusionDecoder.from_pretrained(folder)
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     timesteps, states = torch.tensor([5, 900]), random_states(1)
-    condition = loaded.condition(states).expand(2, -1, -1)
-    assert condition.shape == (2, QUERIES, 16)
-    assert torch.equal(condition[0], saved.condition(states)[0])
+    condition = Conditioning.cat([loaded.condition(states)] * 2)
+    assert condition.states.shape == (2, QUERIES, 16)
+    assert torch.equal(condition.states[0], saved.condition(states).states[0])
     assert torch.equal(loaded.predict(latents, timesteps, condition), saved.predict(latents, timesteps, condition))
     assert torch.equal(loaded.decode(latents), saved.decode(latents))
     assert loaded.scheduler_config == saved.scheduler_config
@@ -75,3 +77,14 @@ def test_pixels_are_rounded_from_the_range_of_the_vae(monkeypatch: pytest.Monkey
     values = torch.tensor([-2.0, -1.0, 0.0, 0.999, 1.0, 2.0]).view(1, 1, 1, 6).expand(1, 3, 1, 6)
     monkeypatch.setattr(decoder.vae, "decode", lambda latents, return_dict: (values,))
     assert decoder.decode(torch.zeros(1, 4, 1, 3))[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255, 255]
+
+
+@torch.inference_mode()
+def test_a_deeper_projector_has_exact_gelus_between_its_layers(tmp_path: Path) -> None:
+    projector = ConditionProjector(HIDDEN_SIZE, 16, depth=3, bias=True)
+    projector.save_pretrained(tmp_path)
+    loaded = ConditionProjector.from_pretrained(tmp_path)
+    first, second, third = (layer for layer in projector.linear if isinstance(layer, torch.nn.Linear))
+    states = random_states(1)
+    expected = third(torch.nn.functional.gelu(second(torch.nn.functional.gelu(first(states)))))
+    torch.testing.assert_close(loaded(states), expected)

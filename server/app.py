@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from server.api import health, interleaved, models
+from server.api.cross_site import refuse_cross_site
 from server.api.errors import add_error_handlers, error_response, internal_error
 from server.backend import OpenBackend
 from server.guard.body import BodyLimit
@@ -48,9 +50,16 @@ def create_app(settings: Settings, open_backend: OpenBackend | None = None) -> F
     )
     app.state.service = service
     for router in (interleaved.router, models.router, health.router):
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(refuse_cross_site)])
     add_error_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.limits.body_bytes)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.server.allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["X-Document-Id", "X-Request-Id"],
+    )
     app.add_middleware(RequestObserver, internal_error=lambda: error_response(internal_error()))
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app

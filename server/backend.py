@@ -1,8 +1,11 @@
 """What makes the documents: the language model and the pool of diffusion workers, opened and closed together."""
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 from server.llm.engine import LLMEngine, Sampling
 from server.llm.prompt import PromptBuilder
@@ -32,12 +35,25 @@ class DrawingDefaults:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingDefaults:
+class TextDefaults:
     """How text is sampled when neither a request nor the checkpoint says. See :class:`~server.llm.engine.Sampling`."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Path) -> Self:
+        """What the checkpoint's ``generation_config.json`` recommends, if it has one, as vLLM's own server does.
+
+        Raises:
+            ValueError: the file is not JSON.
+        """
+        file = checkpoint / "generation_config.json"
+        config: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+        given = {name: config[name] for name in ("temperature", "top_p", "top_k") if config.get(name) is not None}
+        greedy = {"temperature": 0.0} if config.get("do_sample") is False else {}
+        return cls(**{**greedy, **given})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +65,23 @@ class Backend:
         prompts: builds its contexts.
         pool: draws its pictures.
         drawing: how, by default.
-        sampling: how text is sampled, by default.
+        text: how text is sampled, by default.
     """
 
     engine: LLMEngine
     prompts: PromptBuilder
     pool: DiffusionPool
     drawing: DrawingDefaults
-    sampling: SamplingDefaults = SamplingDefaults()
+    text: TextDefaults = TextDefaults()
 
+
+WARM_UP_STEPS = 3  # a median of three: the first step, slow on most devices, does not count
 
 OpenBackend = Callable[[Settings], AbstractAsyncContextManager[Backend]]
 
 
 async def warm_up(backend: Backend) -> None:
-    """Answer one small request through every part: text, dream states, a picture.
+    """Answer one small request through every part: text, dream states, a picture. The pool learns its speed from it.
 
     Raises:
         EngineError: the language model cannot serve.
@@ -81,7 +99,7 @@ async def warm_up(backend: Backend) -> None:
         negative_states=None,
         width=drawing.width,
         height=drawing.height,
-        steps=2,
+        steps=WARM_UP_STEPS,
         guidance_scale=drawing.guidance_scale,
         scheduler=drawing.scheduler,
         seed=0,

@@ -48,14 +48,21 @@ def serve(
 
     # Imports torch, which the client commands should not wait for.
     from server.app import create_app
-    from server.http_server import HTTPServer
+    from server.http_server import HTTPServer, listen
     from server.observe.logging import configure_logging
     from server.service import State
 
     configure_logging(settings.log.level, settings.log.format)
+    try:
+        # Before the model is loaded, which takes a while.
+        listener = listen(settings.server)
+    except OSError as error:
+        message = f"cannot listen on {settings.server.host}, port {settings.server.port}: {error.strerror}"
+        errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
     application = create_app(settings)
     server = HTTPServer(application, application.state.service, on_ready=announce)
-    server.run()
+    server.run([listener])
     # What is left of the documents still refers to the engine, and vLLM's finaliser fails while the interpreter exits.
     gc.collect()
     if not server.started or application.state.service.state is State.FAILED:
@@ -73,8 +80,9 @@ def load_settings(config: Path | None, flags: dict[str, dict[str, Any]]) -> Sett
         return Settings(**({"config": config} if config else {}), **given)  # type: ignore[arg-type]
     except ValidationError as error:
         for problem in error.errors():
-            name = ".".join(map(str, problem["loc"]))
-            errors.print(f"setting {name}: {problem['msg']}", style="red", markup=False)
+            where = f"setting {'.'.join(map(str, problem['loc']))}: " if problem["loc"] else ""
+            reason = problem["msg"].removeprefix("Value error, ")
+            errors.print(f"{where}{reason}", style="red", markup=False, highlight=False)
         raise typer.Exit(2) from error
 
 
@@ -110,8 +118,9 @@ def generate(
 ) -> None:
     """Ask a running server for a document; show it as it comes, and save it.
 
-    Exit codes: 1 the document failed, 2 the request was refused, 3 no server.
+    Exit codes: 1 the document failed, 2 the request was refused, 3 no server, 130 interrupted.
     """
+    from server.client.answer import Answer
     from server.client.generate import generate as run
     from server.client.generate import request_body
 
@@ -135,7 +144,7 @@ def generate(
         "feedback": feedback,
     }
     body = request_body(prompt, image or [], options, drawing)
-    raise typer.Exit(run(url, prompt, body, out, console, errors))
+    raise typer.Exit(run(url, Answer(prompt), body, out, console, errors))
 
 
 @app.command()

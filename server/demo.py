@@ -8,13 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import httpx
 from rich.console import Console
 
+from server.client.answer import Answer
 from server.client.generate import Exit, generate
 
+PICTURES = 2
 PROMPT = "Draw a red circle and then a blue star."
+COMMAND = (sys.executable, "-m", "server.cli", "serve")
 START_LIMIT_S = 240
 STOP_LIMIT_S = 40
 
@@ -24,18 +29,31 @@ class NotStartedError(Exception):
 
 
 def demo(out: Path, console: Console) -> Exit:
-    """Run the demo. The server's log goes to ``server.log`` beside the answer.
+    """Run the demo. The server's log goes to ``server.log`` beside the answer. A SIGTERM stops the server too.
+
+    A document with fewer than two pictures is a failure.
 
     Raises:
         NotStartedError: the service did not become ready; the message ends with its log.
     """
     out.mkdir(parents=True, exist_ok=True)
+    # The server is a process of its own: whatever ends the demo has to pass by its end.
+    signal.signal(signal.SIGTERM, terminated)
+    answer = Answer(PROMPT)
     with service(out / "server.log", console) as url:
         console.print(f"[bold]> {PROMPT}[/bold]\n")
         body = {"input": PROMPT, "temperature": 0.0, "seed": 7}
-        outcome = generate(url, PROMPT, body, out, console, console)
+        outcome = generate(url, answer, body, out, console, console)
     console.print("[dim]the service has stopped[/dim]")
+    if outcome is Exit.OK and len(answer.pictures) < PICTURES:
+        console.print(f"the document has {len(answer.pictures)} pictures, not {PICTURES}", style="red")
+        return Exit.FAILED
     return outcome
+
+
+def terminated(signum: int, _: FrameType | None) -> NoReturn:
+    """Handle a signal by an exception, which runs what ends."""
+    sys.exit(128 + signum)
 
 
 @contextmanager
@@ -47,7 +65,7 @@ def service(log: Path, console: Console) -> Iterator[str]:
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "server.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [*COMMAND, "--host", "127.0.0.1", "--port", str(port)]
     with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process:  # noqa: S603
         try:
             begin = time.monotonic()
@@ -73,7 +91,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> N
         if process.poll() is not None:
             raise NotStartedError(f"the service ended with code {process.returncode}:\n{tail(log)}")
         try:
-            if httpx.get(f"{url}/health/ready", timeout=5).is_success:
+            if httpx.get(f"{url}/health/ready", timeout=5, trust_env=False).is_success:
                 return
         except httpx.TransportError:
             pass  # it does not listen yet

@@ -1,6 +1,7 @@
 """uvicorn, with an end that no caller notices: on SIGTERM it goes on answering while running documents finish."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from types import FrameType
 
@@ -8,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from server.service import Service, State
+from server.settings import ServerSettings
 
 LAST_BYTES_S = 5  # for slow readers to take the last events of their streams
 
@@ -16,7 +18,15 @@ class HTTPServer(uvicorn.Server):
     """Serves one app until it is told to stop or its model fails.
 
     On the first SIGTERM or SIGINT readiness falls and new documents are refused, but the socket stays open: an
-    orchestrator can see that the server is leaving, and running streams end properly. On the second it stops at once.
+    orchestrator can see that the server is leaving, and running streams end properly. On the second the documents
+    still at work end at once, with an error event.
+
+    The signals are for this process. vLLM's processes take no notice of a SIGINT, which a terminal sends to all of
+    them, but a SIGTERM ends them, as it must: whoever stops a service by signalling all of its processes (systemd,
+    unless ``KillMode=mixed``) ends the running documents with an error event.
+
+    An engine or a pool that dies later does not end the server: ``/health/live`` fails from then on, and whoever
+    watches it decides.
 
     Args:
         app: made by :func:`server.app.create_app`.
@@ -38,8 +48,8 @@ class HTTPServer(uvicorn.Server):
         self._service = service
         self._on_ready = on_ready
         self._announced = False
-        self._told_to_stop = False
-        self._draining: asyncio.Task[None] | None = None
+        self._signals = 0
+        self._drains: list[asyncio.Task[None]] = []
 
     @property
     def url(self) -> str:
@@ -49,17 +59,27 @@ class HTTPServer(uvicorn.Server):
         return f"http://{host}:{port}{self._service.settings.server.root_path}"
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._told_to_stop:
-            super().handle_exit(sig, frame)
-        self._told_to_stop = True
+        self._signals += 1
 
     async def on_tick(self, counter: int) -> bool:
         stop = await super().on_tick(counter)
         if self._service.state is State.READY and not self._announced:
             self._announced = True
             self._on_ready(self.url)
-        if self._told_to_stop and self._draining is None:
-            grace_s = self._service.settings.server.shutdown_grace_s
-            self._draining = asyncio.create_task(self._service.drain(grace_s), name="drain")
-        drained = self._draining is not None and self._draining.done()
+        while len(self._drains) < self._signals:
+            grace_s = 0 if self._drains else self._service.settings.server.shutdown_grace_s
+            self._drains.append(asyncio.create_task(self._service.drain(grace_s), name="drain"))
+        drained = any(drain.done() for drain in self._drains)
+        if drained:
+            await asyncio.gather(*self._drains)
         return stop or drained or self._service.state is State.FAILED
+
+
+def listen(settings: ServerSettings) -> socket.socket:
+    """A socket that connections wait at until the server takes them.
+
+    Raises:
+        OSError: the address is in use, or none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return socket.create_server((settings.host, settings.port), family=family)

@@ -3,16 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import torch
-from transformers import GenerationConfig
 
 from models.diffusion.decoder import DiffusionDecoder
-from server.backend import Backend, DrawingDefaults, SamplingDefaults
+from server.backend import Backend, DrawingDefaults, TextDefaults
 from server.llm.prompt import PromptBuilder
 from server.llm.vllm_engine import VLLMEngine
-from server.llm.vllm_settings import VLLMSettings
+from server.observe.diffusion import exported
 from server.pool.local import LocalPool
 from server.settings import DiffusionSettings, Settings
 
@@ -24,9 +22,10 @@ async def open_local_backend(settings: Settings) -> AsyncIterator[Backend]:
     Raises:
         EngineError: vLLM did not start.
         OSError: the checkpoint is incomplete.
-        RenderError: the diffusion engine could not draw.
+        ValueError: a file of the checkpoint is broken.
     """
-    engine = await VLLMEngine.start(VLLMSettings(model=settings.model.path, **settings.llm.model_dump()))
+    text = TextDefaults.from_checkpoint(settings.model.path)
+    engine = await VLLMEngine.start(settings.model.path, settings.llm)
     try:
         device, dtype = device_and_dtype(settings.diffusion)
         decoder = await asyncio.to_thread(
@@ -38,10 +37,10 @@ async def open_local_backend(settings: Settings) -> AsyncIterator[Backend]:
             max_decode_batch=settings.diffusion.max_decode_batch,
         )
         prompts = PromptBuilder(engine)
-        await pool.start(await engine.dream_states("empty-prompt", prompts.build_negative("")))
+        pool.start(await engine.dream_states("empty-prompt", prompts.build_negative("")))
         try:
-            sampling = sampling_defaults(settings.model.path)
-            yield Backend(engine, prompts, pool, drawing_defaults(decoder), sampling)
+            with exported(pool.stats):
+                yield Backend(engine, prompts, pool, drawing_defaults(decoder), text)
         finally:
             await pool.close(drain_s=0)
     finally:
@@ -58,13 +57,6 @@ def drawing_defaults(decoder: DiffusionDecoder) -> DrawingDefaults:
         guidance_scale=decoder.sampling.guidance_scale,
         scheduler=decoder.sampling.scheduler,
     )
-
-
-def sampling_defaults(checkpoint: Path) -> SamplingDefaults:
-    """What the checkpoint's generation config recommends, as vLLM's own server does."""
-    given = GenerationConfig.from_pretrained(checkpoint)
-    names = ("temperature", "top_p", "top_k")
-    return SamplingDefaults(**{name: value for name in names if (value := getattr(given, name)) is not None})
 
 
 def device_and_dtype(settings: DiffusionSettings) -> tuple[torch.device, torch.dtype | None]:

@@ -10,9 +10,13 @@ from enum import Enum
 from server.backend import Backend, OpenBackend, warm_up
 from server.interleave.document import DocumentRequest
 from server.interleave.interceptor import Interceptor
+from server.interleave.meter import DocumentMeter
 from server.interleave.running import RunningDocument
 from server.observe import metrics
 from server.settings import Settings
+
+WARM_UP_LIMIT_S = 600  # a server that takes longer for its first answer is of no use
+LAST_EVENT_LIMIT_S = 10  # for what documents have started to end, once they have been told to
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +91,9 @@ class Service:
         begin = time.perf_counter()
         try:
             async with self._open_backend(self.settings) as backend:
-                await warm_up(backend)
+                if self.state is State.LOADING:
+                    async with asyncio.timeout(WARM_UP_LIMIT_S):
+                        await warm_up(backend)
                 self._backend = backend
                 if self.state is State.LOADING:
                     self.state = State.READY
@@ -106,13 +112,15 @@ class Service:
         """Start to make a document.
 
         Raises:
-            UnavailableError: the service takes no documents now.
+            UnavailableError: the service takes no documents now, or none with pictures.
             PromptError: the request cannot become a context.
         """
         backend = self.backend
+        if request.images.max > 0:
+            await require_workers(backend)
         limits = self.settings.limits
         interceptor = Interceptor(backend.engine, backend.pool, request, backend.prompts, limits.image_timeout_s)
-        meter = metrics.DocumentMeter()
+        meter = DocumentMeter()
         events = interceptor.events()
         try:
             started = await anext(events)
@@ -122,12 +130,12 @@ class Service:
         except BaseException:
             meter.close()
             raise
-        document = RunningDocument(request.id, started, events, meter.observe)
+        document = RunningDocument(request.id, started, events, lambda: interceptor.usage, meter.observe)
         self.documents.add(document)
         document.task.add_done_callback(lambda _: self._ended(document, meter))
         return document
 
-    def _ended(self, document: RunningDocument, meter: metrics.DocumentMeter) -> None:
+    def _ended(self, document: RunningDocument, meter: DocumentMeter) -> None:
         self.documents.discard(document)
         meter.close()
         logger.info("document %s: %s after %.2f s", document.id, meter.outcome, meter.seconds)
@@ -144,7 +152,9 @@ class Service:
         await asyncio.wait(tasks, timeout=grace_s)
         for document in tuple(self.documents):
             document.fail("shutdown", "the server was stopped before the document was finished")
-        await asyncio.wait(tasks)
+        _, stuck = await asyncio.wait(tasks, timeout=LAST_EVENT_LIMIT_S)
+        if stuck:
+            logger.error("%d documents did not end within %g s", len(stuck), LAST_EVENT_LIMIT_S)
 
     async def check(self) -> None:
         """Return if documents can be made now.
@@ -155,6 +165,15 @@ class Service:
         """
         backend = self.backend
         await backend.engine.health()
-        load = await backend.pool.load()
-        if load.workers_alive == 0:
-            raise UnavailableError("no_workers")
+        await require_workers(backend)
+
+
+async def require_workers(backend: Backend) -> None:
+    """Return if pictures can be drawn now.
+
+    Raises:
+        UnavailableError: not now.
+    """
+    load = await backend.pool.load()
+    if load.workers_alive == 0:
+        raise UnavailableError("no_workers")

@@ -4,10 +4,11 @@ In the environment a setting is ``DREAMSERVE_<GROUP>__<NAME>``, such as ``DREAMS
 is ``<name>`` in the table ``[<group>]``. The file is named by ``--config`` or ``DREAMSERVE_CONFIG``.
 """
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -20,6 +21,7 @@ import models
 
 DEFAULT_CHECKPOINT = Path(models.__file__).parent / "checkpoints" / "dreamllm-tiny"
 MIB = 2**20
+PREFIX = "DREAMSERVE_"
 
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*x[1-9][0-9]*$")]
 
@@ -38,6 +40,10 @@ class ServerSettings(Group):
     root_path: str = Field("", description="Path under which a proxy serves this server, such as /dream.")
     shutdown_grace_s: float = Field(30.0, ge=0, description="After SIGTERM, how long running documents may go on.")
     keepalive_s: float = Field(15.0, gt=0, description="Silence in a stream after which a comment is sent.")
+    send_timeout_s: float = Field(60.0, gt=0, description="How long the reader of a stream may take nothing of it.")
+    allowed_origins: tuple[str, ...] = Field(
+        (), description="Origins whose pages may use this server from a browser, such as https://example.com."
+    )
 
 
 class ModelSettings(Group):
@@ -55,14 +61,19 @@ class ModelSettings(Group):
 class LLMSettings(Group):
     """vLLM. What is None is left to vLLM, or to the platform."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto is the checkpoint's.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Of weights and states. auto is the checkpoint's, but bfloat16 for a float32 checkpoint."
+    )
     max_model_len: int | None = Field(None, ge=1, description="Tokens of a context, pictures expanded.")
     max_num_seqs: int = Field(64, ge=1, description="Sequences that decode together.")
     max_num_batched_tokens: int | None = Field(None, ge=1, description="Tokens of one step, over all sequences.")
+    block_size: int | None = Field(
+        None, ge=1, description="Tokens of a KV block, the unit of prefix caching; on a CPU a multiple of 32."
+    )
     gpu_memory_utilization: float = Field(0.6, gt=0, le=1, description="Share of GPU memory; diffusion needs the rest.")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the language model.")
     kv_cache_gib: float = Field(1.0, gt=0, description="KV cache where there is no GPU.")
-    cpu_threads: int | None = Field(None, ge=1, description="Threads of the CPU kernels.")
+    cpu_threads: int | None = Field(None, ge=1, description="Threads of the CPU kernels. By default half of the cores.")
     enforce_eager: bool | None = Field(None, description="No compilation and no CUDA graphs; None: so on a CPU.")
     image_cache_gib: float = Field(0.25, ge=0, description="Preprocessed pictures that are kept.")
     dream_state_cache: int = Field(64, ge=0, description="Contexts whose dream states are kept.")
@@ -116,7 +127,7 @@ class Settings(BaseSettings):
     """All settings. ``Settings()`` reads environment and file; arguments go over both."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DREAMSERVE_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -130,6 +141,16 @@ class Settings(BaseSettings):
     diffusion: DiffusionSettings = DiffusionSettings()
     limits: LimitsSettings = LimitsSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _environment_holds_no_other(cls, given: Any) -> Any:
+        # Only names with the delimiter: Kubernetes adds DREAMSERVE_PORT and the like for a Service of that name.
+        for name in map(str.upper, os.environ):
+            group, delimiter, _ = name.removeprefix(PREFIX).partition("__")
+            if name.startswith(PREFIX) and delimiter and group.lower() not in cls.model_fields:
+                raise ValueError(f"there is no setting {name}, which is in the environment")
+        return given
 
     @field_validator("config")
     @classmethod

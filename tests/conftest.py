@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from server.settings import DEFAULT_CHECKPOINT
+from server.settings import DEFAULT_CHECKPOINT, LLMSettings
 from tests.shared_engine import BLOCK_SIZE, MAX_MODEL_LEN, MAX_NUM_SEQS, TOKEN_BUDGET
 
 if TYPE_CHECKING:
@@ -30,10 +30,8 @@ async def engine(checkpoint: Path, environment_before_start: dict[str, str]) -> 
     """In float32, so that it can be compared with the Hugging Face model."""
     # Here, because tests that need no vLLM should not wait for its imports.
     from server.llm.vllm_engine import VLLMEngine
-    from server.llm.vllm_settings import VLLMSettings
 
-    settings = VLLMSettings(
-        checkpoint,
+    settings = LLMSettings(
         dtype="float32",
         max_model_len=MAX_MODEL_LEN,
         kv_cache_gib=0.25,
@@ -41,6 +39,6 @@ async def engine(checkpoint: Path, environment_before_start: dict[str, str]) -> 
         max_num_seqs=MAX_NUM_SEQS,
         max_num_batched_tokens=TOKEN_BUDGET,
     )
-    engine = await VLLMEngine.start(settings)
+    engine = await VLLMEngine.start(checkpoint, settings)
     yield engine
     await engine.shutdown()

@@ -27,6 +27,7 @@ from server.llm.engine import EngineDeadError, Prompt, Sampling, TokenChunk
 from server.pool.base import (
     Completed,
     ImageUpdate,
+    PoolDeadError,
     PoolLoad,
     Preview,
     Progress,
@@ -331,6 +332,7 @@ class ScriptedPool:
     ) -> None:
         self.jobs: list[RenderJob] = []
         self.record = Recorded()
+        self.dead = False
         self.current_load = load or PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=1)
         self._scripts = list(jobs)
         self._cancelled: dict[str, asyncio.Event] = {}
@@ -375,3 +377,7 @@ class ScriptedPool:
 
     async def load(self) -> PoolLoad:
         return self.current_load
+
+    async def health(self) -> None:
+        if self.dead:
+            raise PoolDeadError("the scripted pool is dead")

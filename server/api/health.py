@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from server.api.routing import ERRORS, RunningService
 from server.llm.engine import EngineDeadError
-from server.observe.metrics import record_load
+from server.observe import metrics
+from server.pool.base import PoolDeadError, PoolLoad
 from server.schema.errors import APIError
 from server.service import State
 
@@ -30,8 +31,11 @@ async def live(service: RunningService) -> Health:
     if service.state is State.READY:
         try:
             await service.backend.engine.health()
+            await service.backend.pool.health()
         except EngineDeadError as error:
             raise APIError(503, str(error), type="server_error", code="engine_dead") from error
+        except PoolDeadError as error:
+            raise APIError(503, str(error), type="server_error", code="pool_dead") from error
     return Health(status="alive")
 
 
@@ -43,9 +47,17 @@ async def ready(service: RunningService) -> Health:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics(request: Request, service: RunningService) -> Response:
+async def exposition(request: Request, service: RunningService) -> Response:
     """Those of this server, and vLLM's."""
     if service.state is State.READY:
         record_load(await service.backend.pool.load())
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(REGISTRY), media_type=content_type)
+
+
+def record_load(load: PoolLoad) -> None:
+    """Note how busy the pool is."""
+    metrics.POOL_QUEUE_DEPTH.set(load.queue_depth)
+    metrics.POOL_RUNNING.set(load.running)
+    metrics.POOL_SECONDS_AHEAD.set(load.seconds_ahead)
+    metrics.POOL_WORKERS_ALIVE.set(load.workers_alive)

@@ -20,18 +20,18 @@ async def document_request(body: InterleavedRequest, backend: Backend, settings:
     """
     limits = settings.limits
     check_model(body.model, settings)
-    images = image_params(body.images, backend, limits)
+    images = image_params(body.images, backend, limits, previews=body.images.previews if body.stream else 0)
     messages = await Conversation(limits).read(body)
-    sampling = backend.sampling
+    text = backend.text
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return DocumentRequest(
         id=f"doc_{uuid.uuid4().hex}",
         model=settings.model.name,
         messages=messages,
         max_tokens=body.max_tokens or limits.default_max_tokens,
-        temperature=sampling.temperature if body.temperature is None else body.temperature,
-        top_p=sampling.top_p if body.top_p is None else body.top_p,
-        top_k=sampling.top_k if body.top_k is None else body.top_k,
+        temperature=text.temperature if body.temperature is None else body.temperature,
+        top_p=text.top_p if body.top_p is None else body.top_p,
+        top_k=text.top_k if body.top_k is None else body.top_k,
         seed=body.seed,
         stop=stop,
         images=images,
@@ -49,8 +49,14 @@ def check_model(name: str | None, settings: Settings) -> None:
         raise APIError(404, message, param="model", code="model_not_found")
 
 
-def image_params(options: ImageOptions, backend: Backend, limits: LimitsSettings) -> ImageParams:
+def image_params(options: ImageOptions, backend: Backend, limits: LimitsSettings, previews: int) -> ImageParams:
     """How the pictures of a request are drawn.
+
+    Args:
+        options: what the request says.
+        backend: draws them.
+        limits: what a request may ask for.
+        previews: of each picture that will be shown.
 
     Raises:
         APIError: more is asked for than is allowed, or a size that the model cannot draw.
@@ -73,7 +79,7 @@ def image_params(options: ImageOptions, backend: Backend, limits: LimitsSettings
         scheduler=options.scheduler or drawing.scheduler,
         seed=options.seed,
         format=options.format,
-        previews=options.previews,
+        previews=previews,
         feedback=options.feedback or ("none" if backend.engine.config.feedback == "none" else "image"),
     )
 
@@ -101,6 +107,7 @@ class Conversation:
 
     def __init__(self, limits: LimitsSettings) -> None:
         self._limits = limits
+        self._image_limits = ImageInputLimits(limits.input_image_bytes, limits.input_image_pixels, limits.input_pixels)
         self._parts = self._images = self._pixels = 0
 
     async def read(self, body: InterleavedRequest) -> tuple[Message, ...]:
@@ -135,13 +142,8 @@ class Conversation:
             raise invalid_value(param, f"a request has at most {self._limits.input_images} pictures", "too_many_images")
         url = part.image_url.url if isinstance(part, ImageURLContent) else part.image_url
         try:
-            image = await load_image_url(url, self._image_limits())
+            image = await load_image_url(url, self._image_limits, self._pixels)
         except ImageInputError as error:
             raise invalid_value(param, str(error), error.code) from error
         self._pixels += image.pixels.width * image.pixels.height
         return ImagePart(image.pixels, image.digest)
-
-    def _image_limits(self) -> ImageInputLimits:
-        """What the next picture may be, after those before it."""
-        left = self._limits.input_pixels - self._pixels
-        return ImageInputLimits(self._limits.input_image_bytes, min(self._limits.input_image_pixels, left))

@@ -1,11 +1,13 @@
 """``POST /v1/interleaved``: a document, whole or as it is made."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from server.api.intake import document_request
@@ -18,6 +20,9 @@ from server.llm.prompt import PromptError
 from server.observe.requests import CLIENT_LEFT
 from server.schema.errors import APIError
 from server.schema.interleaved import InterleavedRequest, InterleavedResponse
+from server.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1", tags=["interleaved"], route_class=JSONBodyRoute)
 
@@ -40,7 +45,7 @@ async def interleaved(body: InterleavedRequest, request: Request, service: Runni
         param = "input" if error.param == "messages" and body.input is not None else error.param
         raise APIError(400, f"{param}: {error}", param=param, code="invalid_prompt") from error
     if body.stream:
-        return DocumentStream(document, service.settings.server.keepalive_s)
+        return DocumentStream(document, service.settings.server)
     return await whole_document(document, request)
 
 
@@ -77,18 +82,20 @@ async def client_left(request: Request) -> None:
 
 
 class DocumentStream(EventSourceResponse):
-    """The events of a document as they happen. A caller who leaves ends it.
+    """The events of a document as they happen. A caller who leaves, or takes nothing for too long, ends it.
 
     Args:
         document: what is streamed.
-        keepalive_s: silence after which a comment is sent, so that no proxy gives up on a long picture.
+        settings: after what silence a comment is sent, so that no proxy gives up on a long picture; and how long the
+            caller may take nothing.
     """
 
-    def __init__(self, document: RunningDocument, keepalive_s: float) -> None:
+    def __init__(self, document: RunningDocument, settings: ServerSettings) -> None:
         self._document = document
         super().__init__(
             self._render(),
-            ping=keepalive_s,
+            ping=settings.keepalive_s,
+            send_timeout=settings.send_timeout_s,
             ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
             headers={"X-Document-Id": document.id},
             sep="\n",
@@ -97,6 +104,8 @@ class DocumentStream(EventSourceResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            logger.info("document %s: its reader took nothing for %g s", self._document.id, self.send_timeout)
         finally:
             # Also when the caller was gone before the first event could be sent, and the generator never began.
             self._document.cancel()

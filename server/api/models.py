@@ -16,7 +16,7 @@ async def list_models(service: RunningService) -> ModelList:
     return ModelList(data=[model_card(service)])
 
 
-@router.get("/models/{model}", summary="Describe a model")
+@router.get("/models/{model:path}", summary="Describe a model")
 async def get_model(model: str, service: RunningService) -> ModelCard:
     """The model of that name."""
     check_model(model, service.settings)

@@ -1,6 +1,7 @@
 """An answer as the client keeps it: its parts in order, and the files that it becomes."""
 
 import base64
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from server.schema.events import (
     TextDeltaEvent,
 )
 from server.schema.interleaved import DocumentUsage
+
+PICTURE_FILE = re.compile(r"picture-[1-9][0-9]*\.(png|webp|jpeg)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,14 @@ class Answer:
                 self.usage = usage
 
     def save(self, folder: Path) -> Path:
-        """Write the pictures and ``answer.html``, which holds them too, and return its path."""
+        """Write the pictures and ``answer.html``, which holds them too, and return its path.
+
+        Pictures of an earlier answer in the same folder are removed.
+        """
         folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if PICTURE_FILE.fullmatch(path.name):
+                path.unlink()
         for number, picture in enumerate(self._pictures_in_order(), start=1):
             (folder / f"picture-{number}.{picture.format}").write_bytes(picture.data)
         page = folder / "answer.html"

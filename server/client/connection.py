@@ -3,14 +3,16 @@
 import base64
 import mimetypes
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from httpx_sse import connect_sse
 from pydantic import TypeAdapter
 
-from server.schema.events import InterleavedEvent
+from server.schema.events import EVENT_TYPES, InterleavedEvent
 
 EVENT: TypeAdapter[InterleavedEvent] = TypeAdapter(InterleavedEvent)
 TIMEOUT = httpx.Timeout(30.0, connect=5.0, read=120.0)  # the server is never silent for longer: it sends keep-alives
@@ -31,7 +33,7 @@ def image_data_url(path: Path) -> str:
 
 
 def stream_document(url: str, body: dict[str, Any]) -> Iterator[InterleavedEvent]:
-    """Send a request and yield the events of its document.
+    """Send a request and yield the events of its document, but for those of a newer server's kinds.
 
     Args:
         url: of the server.
@@ -43,19 +45,28 @@ def stream_document(url: str, body: dict[str, Any]) -> Iterator[InterleavedEvent
     """
     try:
         with (
-            httpx.Client(timeout=TIMEOUT) as client,
+            httpx.Client(timeout=TIMEOUT, trust_env=not is_loopback(url)) as client,
             connect_sse(client, "POST", f"{url.rstrip('/')}/v1/interleaved", json={**body, "stream": True}) as source,
         ):
             if source.response.is_error:
                 source.response.read()
                 raise RefusedError(error_message(source.response))
             for event in source.iter_sse():
-                if event.data:
+                if event.event in EVENT_TYPES:
                     yield EVENT.validate_json(event.data)
     except httpx.ConnectError as error:
         raise UnreachableError(f"no server answers at {url} — start one with `dreamserve serve`") from error
     except httpx.TransportError as error:
         raise UnreachableError(f"the connection to {url} broke: {error}") from error
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL is this machine's own: no proxy of the environment leads there."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def error_message(response: httpx.Response) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from server.client.answer import Answer
 from server.client.connection import RefusedError, UnreachableError, image_data_url, stream_document
-from server.client.terminal import TerminalView
+from server.client.terminal import TerminalView, printable
 from server.schema.events import DocumentFailedEvent
 
 
@@ -23,6 +23,8 @@ class Exit(IntEnum):
     """The server refused the request."""
     UNREACHABLE = 3
     """There is no server, or the connection broke."""
+    INTERRUPTED = 130
+    """The user stopped it; what there was of the document was saved. The code that shells give it."""
 
 
 def request_body(prompt: str, pictures: list[Path], options: dict[str, Any], images: dict[str, Any]) -> dict[str, Any]:
@@ -40,18 +42,17 @@ def request_body(prompt: str, pictures: list[Path], options: dict[str, Any], ima
     return {**body, "input": [*shown, {"type": "input_text", "text": prompt}]}
 
 
-def generate(url: str, prompt: str, body: dict[str, Any], out: Path, console: Console, errors: Console) -> Exit:
+def generate(url: str, answer: Answer, body: dict[str, Any], out: Path, console: Console, errors: Console) -> Exit:
     """Send a request, show its document as it comes, and save it.
 
     Args:
         url: of the server.
-        prompt: for the page that is saved.
+        answer: takes what comes.
         body: of the request.
         out: folder for ``answer.html`` and the pictures.
         console: where the document is shown.
         errors: where it is said what went wrong.
     """
-    answer = Answer(prompt)
     view = TerminalView(console, os.environ)
     outcome = Exit.FAILED
     try:
@@ -60,14 +61,16 @@ def generate(url: str, prompt: str, body: dict[str, Any], out: Path, console: Co
             view.show(event)
             if isinstance(event, DocumentFailedEvent):
                 view.close()
-                errors.print(f"the document failed: {event.error.message}", style="red", markup=False)
+                errors.print(f"the document failed: {printable(event.error.message)}", style="red", markup=False)
         outcome = Exit.OK if answer.finish_reason else Exit.FAILED
+    except KeyboardInterrupt:
+        outcome = Exit.INTERRUPTED
     except UnreachableError as error:
         outcome = Exit.UNREACHABLE
         view.close()
-        errors.print(str(error), style="red", markup=False)
+        errors.print(printable(str(error)), style="red", markup=False)
     except RefusedError as error:
-        errors.print(str(error), style="red", markup=False)
+        errors.print(printable(str(error)), style="red", markup=False)
         return Exit.REFUSED
     finally:
         view.close()

@@ -1,6 +1,7 @@
 """An answer in the terminal: text as it comes, a bar for the picture that is drawn, then the picture."""
 
 import base64
+import unicodedata
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -13,10 +14,15 @@ from server.schema.events import (
     ImagePreviewEvent,
     ImageProgressEvent,
     ImageQueuedEvent,
-    InterleavedEvent,
+    StreamEvent,
     StreamPartEvent,
     TextDeltaEvent,
 )
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere without what a terminal would obey: control characters, but for line breaks and tabs."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
 
 
 class TerminalView:
@@ -37,7 +43,7 @@ class TerminalView:
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
 
-    def show(self, event: InterleavedEvent) -> None:
+    def show(self, event: StreamEvent) -> None:
         """Show what one event tells, now or in its turn."""
         if not isinstance(event, StreamPartEvent):
             return
@@ -45,15 +51,21 @@ class TerminalView:
             self._later.append(event)
             return
         self._show(event)
-        if self._drawing is None and self._later:
-            waiting, self._later = sorted(self._later, key=lambda late: late.part), []
-            for late in waiting:
-                self.show(late)  # type: ignore[arg-type]
+        if self._drawing is None:
+            self._show_later()
 
     def close(self) -> None:
-        """Leave the terminal on a line of its own, however the document ended."""
+        """Show what still waited for its turn, and leave the terminal on a line of its own, however it all ended."""
         self._end_bar()
+        while self._later:
+            self._show_later()
+            self._end_bar()
         self._end_line()
+
+    def _show_later(self) -> None:
+        waiting, self._later = sorted(self._later, key=lambda late: late.part), []
+        for late in waiting:
+            self.show(late)
 
     def _show(self, event: StreamPartEvent) -> None:
         match event:
@@ -73,9 +85,10 @@ class TerminalView:
             case ImageFailedEvent(error=error):
                 self._end_bar()
                 self._console.print(f"[red]\\[picture {self._pictures} failed:[/red]", end=" ")
-                self._console.print(f"{error.message}]", style="red", markup=False, highlight=False)
+                self._console.print(f"{printable(error.message)}]", style="red", markup=False, highlight=False)
 
     def _write(self, text: str) -> None:
+        text = printable(text)
         if not self._in_line:
             text = text.lstrip()
         if text:

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import binascii
-import hashlib
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -11,6 +10,8 @@ from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from server.llm.conversation import pixels_digest
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif"})
@@ -52,10 +53,12 @@ class ImageInputLimits:
     Attributes:
         max_bytes: encoded.
         max_pixels: width times height, checked before any pixel is decoded.
+        max_total_pixels: of all pictures of a request together; None sets no limit.
     """
 
     max_bytes: int
     max_pixels: int
+    max_total_pixels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +67,25 @@ class InputImage:
 
     Attributes:
         pixels: RGB.
-        digest: SHA-256 of size and pixels: equal digests mean equal pixels, however they were encoded.
+        digest: of the pixels: equal digests mean equal pixels, however they were encoded.
     """
 
     pixels: Image.Image = field(repr=False)
     digest: str
 
 
-async def load_image_url(url: str, limits: ImageInputLimits) -> InputImage:
+async def load_image_url(url: str, limits: ImageInputLimits, pixels_before: int = 0) -> InputImage:
     """Read the picture of a data URL, on a thread.
+
+    Args:
+        url: of the picture.
+        limits: how large it may be.
+        pixels_before: of the request's pictures before this one.
 
     Raises:
         ImageInputError: it is no data URL, too large, broken, or no picture.
     """
-    return await asyncio.to_thread(lambda: decode_image(data_url_bytes(url, limits.max_bytes), limits))
+    return await asyncio.to_thread(lambda: decode_image(data_url_bytes(url, limits.max_bytes), limits, pixels_before))
 
 
 def data_url_bytes(url: str, max_bytes: int) -> bytes:
@@ -107,8 +115,8 @@ def data_url_bytes(url: str, max_bytes: int) -> bytes:
         raise ImageInputError("invalid_image_url", f"is not base64: {error}") from error
 
 
-def decode_image(data: bytes, limits: ImageInputLimits) -> InputImage:
-    """Decode the first frame of a picture.
+def decode_image(data: bytes, limits: ImageInputLimits, pixels_before: int = 0) -> InputImage:
+    """Decode the first frame of a picture. For the arguments see :func:`load_image_url`.
 
     Raises:
         ImageInputError: it is too large, broken, or no picture.
@@ -117,7 +125,7 @@ def decode_image(data: bytes, limits: ImageInputLimits) -> InputImage:
         raise ImageInputError("image_too_large", f"has {len(data)} bytes, more than {limits.max_bytes}")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
-            check_size(image.width, image.height, limits)
+            check_size(image.width, image.height, limits, pixels_before)
             image.load()
             pixels = to_rgb(ImageOps.exif_transpose(image))
     except ImageInputError:
@@ -130,12 +138,10 @@ def decode_image(data: bytes, limits: ImageInputLimits) -> InputImage:
         raise ImageInputError("image_too_large", f"has more than {limits.max_pixels} pixels") from error
     except DECODING_ERRORS as error:
         raise ImageInputError("invalid_image", f"is broken: {error}") from error
-    content = hashlib.sha256(struct.pack("<II", *pixels.size))
-    content.update(pixels.tobytes())
-    return InputImage(pixels, content.hexdigest())
+    return InputImage(pixels, pixels_digest(pixels))
 
 
-def check_size(width: int, height: int, limits: ImageInputLimits) -> None:
+def check_size(width: int, height: int, limits: ImageInputLimits, pixels_before: int) -> None:
     """Refuse a picture by the size that its header claims.
 
     Raises:
@@ -143,6 +149,9 @@ def check_size(width: int, height: int, limits: ImageInputLimits) -> None:
     """
     if width * height > limits.max_pixels:
         raise ImageInputError("image_too_large", f"has {width}x{height} pixels, more than {limits.max_pixels}")
+    if limits.max_total_pixels is not None and pixels_before + width * height > limits.max_total_pixels:
+        total = f"{pixels_before + width * height} pixels, more than {limits.max_total_pixels}"
+        raise ImageInputError("image_too_large", f"the request's pictures have with this one {total}")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageInputError(
             "image_too_narrow", f"is {width}x{height}, past an aspect ratio of {MAX_ASPECT_RATIO} to 1"

@@ -1,6 +1,5 @@
 """The document: what was asked for, and the answer put together from its events."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,30 +12,14 @@ from server.interleave.events import (
     Image,
     ImageCompleted,
     ImageFailed,
-    ImageFormat,
     ImagePreview,
     ImageProgress,
     ImageQueued,
     TextDelta,
     Usage,
 )
-from server.llm.conversation import ImagePart, Message, Role, TextPart
-from server.pool.base import SchedulerName
-
-__all__ = [
-    "AnswerImage",
-    "AnswerPart",
-    "AnswerText",
-    "Document",
-    "DocumentRequest",
-    "Feedback",
-    "ImageParams",
-    "ImagePart",
-    "Message",
-    "Role",
-    "TextPart",
-    "assemble",
-]
+from server.llm.conversation import Message
+from server.pool.base import ImageFormat, SchedulerName
 
 Feedback = Literal["image", "none"]
 
@@ -154,11 +137,6 @@ class Document:
         ordered = (part for _, part in sorted(self._parts.items()))
         return tuple(AnswerText("".join(part)) if isinstance(part, list) else part for part in ordered)
 
-    @property
-    def text(self) -> str:
-        """All text of the document, without its pictures."""
-        return "".join(part.text for part in self.parts if isinstance(part, AnswerText))
-
     def apply(self, event: DocumentEvent) -> None:
         """Add what one event tells."""
         match event:
@@ -179,11 +157,3 @@ class Document:
                 self.finish_reason, self.usage = reason, usage
             case DocumentFailed(usage=usage):
                 self.error, self.usage = event, usage
-
-
-def assemble(events: Iterable[DocumentEvent]) -> Document:
-    """The document that the events tell of."""
-    document = Document()
-    for event in events:
-        document.apply(event)
-    return document

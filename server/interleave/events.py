@@ -7,9 +7,10 @@ A document is an ordered list of parts, each text or image. ``sequence`` rises b
 from dataclasses import dataclass, field
 from typing import Literal
 
+from server.pool.base import ImageFormat
+
 FinishReason = Literal["stop", "length"]
 LengthLimit = Literal["max_tokens", "context"]
-ImageFormat = Literal["png", "webp", "jpeg"]
 
 
 @dataclass(frozen=True, slots=True)

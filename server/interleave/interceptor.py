@@ -179,7 +179,7 @@ class Interceptor:
             logger.exception("document %s failed", request.id)
             self._fail("internal_error", "the server failed on this document")
         else:
-            self._outbox.put(DocumentCompleted(UNNUMBERED, self._finish_reason, self._usage))
+            self._outbox.put(DocumentCompleted(UNNUMBERED, self._finish_reason, self.usage))
 
     async def _decode(self) -> State:
         """DECODING: let the model write until it stops or asks for a picture."""
@@ -298,10 +298,11 @@ class Interceptor:
 
     def _fail(self, code: str, message: str) -> None:
         self._parts.end_text()
-        self._outbox.put(DocumentFailed(UNNUMBERED, code, message, self._usage))
+        self._outbox.put(DocumentFailed(UNNUMBERED, code, message, self.usage))
 
     @property
-    def _usage(self) -> Usage:
+    def usage(self) -> Usage:
+        """What the answer has cost so far."""
         images = sum(drawing.completed for drawing in self._drawings)
         return Usage(
             prompt_tokens=self._prompt_tokens,

@@ -21,6 +21,7 @@ class RunningDocument:
         id: of the document.
         first: the interceptor's first event, which says that the document was admitted.
         events: the interceptor's others.
+        usage: what the document has cost so far.
         observe: sees each event as it is handed over.
 
     Attributes:
@@ -33,9 +34,11 @@ class RunningDocument:
         id: str,
         first: DocumentEvent,
         events: AsyncGenerator[DocumentEvent, None],
+        usage: Callable[[], Usage],
         observe: Callable[[DocumentEvent], None],
     ) -> None:
         self.id = id
+        self._usage = usage
         self._observe = observe
         self._queue: asyncio.Queue[DocumentEvent | None] = asyncio.Queue()
         self._failure: tuple[str, str] | None = None
@@ -83,4 +86,4 @@ class RunningDocument:
     def _end(self, code: str, message: str) -> None:
         """The last event, unless there has been one."""
         if not isinstance(self._last, DocumentCompleted | DocumentFailed):
-            self._put(DocumentFailed(self._last.sequence + 1, code, message, Usage()))
+            self._put(DocumentFailed(self._last.sequence + 1, code, message, self._usage()))

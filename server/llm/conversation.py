@@ -1,5 +1,7 @@
 """A conversation, as the prompt is built from it."""
 
+import hashlib
+import struct
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,7 +23,7 @@ class ImagePart:
 
     Attributes:
         pixels: RGB.
-        id: hash of the pixels; equal ids mean equal pixels.
+        id: :func:`pixels_digest` of the pixels; equal ids mean equal pixels.
     """
 
     pixels: PILImage = field(repr=False)
@@ -34,3 +36,10 @@ class Message:
 
     role: Role
     parts: tuple[TextPart | ImagePart, ...]
+
+
+def pixels_digest(pixels: PILImage) -> str:
+    """SHA-256 of the size and the RGB pixels of a picture. Takes time: not for the event loop."""
+    digest = hashlib.sha256(struct.pack("<II", *pixels.size))
+    digest.update(pixels.tobytes())
+    return digest.hexdigest()

@@ -5,6 +5,7 @@ import re
 from tokenizers import Tokenizer
 
 REPLACEMENT = "\ufffd"
+MAX_CHARACTER_BYTES = 4  # of UTF-8
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -44,8 +45,11 @@ class IncrementalDetokenizer:
         return self._give(text, len(self._pending))
 
     def settle(self) -> str:
-        """All characters that are complete: what belongs before a picture. The bytes of an unfinished one wait on."""
-        for count in range(len(self._pending), 0, -1):
+        """All characters that are complete: what belongs before a picture. The bytes of an unfinished one wait on.
+
+        So does all that waits, when more than one character's bytes stand in the way: such bytes are broken.
+        """
+        for count in range(len(self._pending), max(0, len(self._pending) - MAX_CHARACTER_BYTES), -1):
             text = self._decode(self._pending[:count])
             if not text.endswith(REPLACEMENT):
                 return self._give(text, count)
@@ -61,7 +65,8 @@ class IncrementalDetokenizer:
 
     def _give(self, text: str, count: int) -> str:
         given, self._pending = self._pending[:count], self._pending[count:]
-        # A context without text of its own would not keep the decoder from dropping the next token's first space.
-        self._context = given if text else [*self._context, *given]
+        # A context without text of its own would not keep the decoder from dropping the next token's first spaces.
+        alone = len(self._tokenizer.decode(given, skip_special_tokens=True)) > 0
+        self._context = given if alone else [*self._context, *given]
         self._context_length = len(self._tokenizer.decode(self._context, skip_special_tokens=True))
         return text

@@ -1,7 +1,5 @@
 """What the interceptor needs of a language model: tokens, and dream states. The one implementation is vLLM's."""
 
-import hashlib
-import struct
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, Self
@@ -11,6 +9,7 @@ from PIL.Image import Image as PILImage
 from tokenizers import Tokenizer
 
 from models.dreamllm.configuration import DreamLLMConfig
+from server.llm.conversation import pixels_digest
 
 
 class EngineError(Exception):
@@ -35,10 +34,8 @@ class PromptImage:
 
     @classmethod
     def of(cls, pixels: PILImage) -> Self:
-        """The picture under the SHA-256 of its size and RGB pixels. Takes time: not for the event loop."""
-        digest = hashlib.sha256(struct.pack("<II", *pixels.size))
-        digest.update(pixels.tobytes())
-        return cls(digest.hexdigest(), pixels)
+        """The picture under its :func:`~server.llm.conversation.pixels_digest`. Not for the event loop."""
+        return cls(pixels_digest(pixels), pixels)
 
 
 @dataclass(frozen=True, slots=True)

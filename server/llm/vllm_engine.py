@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, suppress
+from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -25,7 +26,13 @@ from models.vllm_plugin import register
 from models.vllm_plugin.dream_capture import CAPTURE_ARG, DreamCaptureWorkerExtension
 from server.llm.dream_cache import DreamStateCache
 from server.llm.engine import EngineDeadError, EngineError, Prompt, Sampling, TokenChunk
-from server.llm.vllm_settings import VLLMSettings, engine_args, worker_environment
+from server.llm.vllm_arguments import engine_args
+from server.llm.vllm_processes import inheritance
+from server.settings import LLMSettings
+
+DISCARD_LIMIT_S = 10
+
+logger = logging.getLogger(__name__)
 
 
 class VLLMEngine:
@@ -47,26 +54,26 @@ class VLLMEngine:
         self.dream_cache = DreamStateCache(dream_state_cache, permanent=empty_prompt)
 
     @classmethod
-    async def start(cls, settings: VLLMSettings) -> Self:
+    async def start(cls, checkpoint: Path, settings: LLMSettings) -> Self:
         """Load the checkpoint and start vLLM's processes. Takes some 20 seconds; the event loop stays free.
 
         Raises:
             EngineError: vLLM did not start, or the checkpoint is not one that it can serve.
         """
-        return await asyncio.to_thread(cls._start, settings)
+        return await asyncio.to_thread(cls._start, checkpoint, settings)
 
     @classmethod
-    def _start(cls, settings: VLLMSettings) -> Self:
-        tokenizer = AutoTokenizer.from_pretrained(settings.model)
+    def _start(cls, checkpoint: Path, settings: LLMSettings) -> Self:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
         for name in ("bos_token_id", "eos_token_id", "chat_template"):
             if getattr(tokenizer, name) is None:
-                raise EngineError(f"the tokenizer of {settings.model} has no {name}")
+                raise EngineError(f"the tokenizer of {checkpoint} has no {name}")
         register()
         logging.getLogger("vllm").setLevel(settings.log_level)
         logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-        with worker_environment(settings):
+        with inheritance(settings):
             try:
-                llm = AsyncLLM.from_engine_args(engine_args(settings))
+                llm = AsyncLLM.from_engine_args(engine_args(checkpoint, settings))
             except (RuntimeError, ValueError, OSError, VLLMError) as error:
                 raise EngineError(f"vLLM did not start: {error}") from error
         return cls(llm, tokenizer, settings.dream_state_cache)
@@ -133,8 +140,7 @@ class VLLMEngine:
             return await self._take_states(request_id)
         except BaseException:
             # Cancelled or failed: nobody will come for what the worker has captured so far.
-            with suppress(VLLMError):
-                await self._call_workers(DreamCaptureWorkerExtension.discard_dream_states, request_id)
+            await self._discard_states(request_id)
             raise
 
     async def _take_states(self, request_id: str) -> torch.Tensor | None:
@@ -145,6 +151,15 @@ class VLLMEngine:
                 dtype, shape, data = answer
                 return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).view(*shape)
         return None
+
+    async def _discard_states(self, request_id: str) -> None:
+        try:
+            async with asyncio.timeout(DISCARD_LIMIT_S):
+                await self._call_workers(DreamCaptureWorkerExtension.discard_dream_states, request_id)
+        except VLLMError:
+            pass  # the workers are gone, and the states with them
+        except TimeoutError:
+            logger.error("vLLM's workers did not discard the states of %s in %d s", request_id, DISCARD_LIMIT_S)
 
     async def _call_workers(self, method: Any, *args: str) -> list[Any]:
         """Call a method of the worker extension on every worker; their answers by rank."""

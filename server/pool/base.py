@@ -19,6 +19,7 @@ __all__ = [
     "DiffusionPool",
     "ImageFormat",
     "ImageUpdate",
+    "PoolDeadError",
     "PoolLoad",
     "Preview",
     "Progress",
@@ -51,6 +52,10 @@ class RenderError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class PoolDeadError(Exception):
+    """The pool will never draw again in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +92,12 @@ class DiffusionPool(Protocol):
 
     async def load(self) -> PoolLoad:
         """How busy the pool is now."""
+        ...
+
+    async def health(self) -> None:
+        """Return if the pool can draw, or may be able to again.
+
+        Raises:
+            PoolDeadError: it never will.
+        """
         ...

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import uuid
 from collections import Counter, deque
 from collections.abc import AsyncGenerator
 
@@ -13,9 +12,7 @@ from models.diffusion.job import Completed, Failed, JobUpdate, Progress, RenderJ
 from models.diffusion.open_jobs import EngineUnavailableError
 from models.diffusion.pipeline import RenderPipeline
 from models.diffusion.stats import EngineStats
-from server.pool.base import ImageUpdate, PoolLoad, Queued, RenderError
-
-_WARM_UP_STEPS = 3
+from server.pool.base import ImageUpdate, PoolDeadError, PoolLoad, Queued, RenderError
 
 
 class _Rendering:
@@ -60,14 +57,11 @@ class LocalPool:
         self._pipeline: RenderPipeline | None = None
         self._renderings: dict[str, _Rendering] = {}
 
-    async def start(self, negative_states: torch.Tensor) -> None:
-        """Start the engine and draw one picture, so that it is warm and its speed known.
+    def start(self, negative_states: torch.Tensor) -> None:
+        """Start the engine. Its speed is not known before the first picture.
 
         Args:
             negative_states: dream states ``[num_dream_queries, hidden_size]`` of the empty prompt.
-
-        Raises:
-            RenderError: the picture could not be drawn.
         """
         loop = asyncio.get_running_loop()
 
@@ -84,11 +78,6 @@ class LocalPool:
             max_decode_batch=self._max_decode_batch,
         )
         self._pipeline.start()
-        try:
-            await self._warm_up(negative_states)
-        except BaseException:
-            await self.close(drain_s=0)
-            raise
 
     async def close(self, drain_s: float = 30.0) -> None:
         """Take no more jobs, give those at work so many seconds to finish, end the rest as unavailable, and stop."""
@@ -146,6 +135,15 @@ class LocalPool:
             workers_alive=int(self._pipeline.alive),
         )
 
+    async def health(self) -> None:
+        """Return if the engine can draw.
+
+        Raises:
+            PoolDeadError: a thread of it has died.
+        """
+        if self._pipeline is not None and not self._pipeline.alive:
+            raise PoolDeadError("the diffusion engine has died")
+
     def stats(self) -> EngineStats:
         """The engine's own counts.
 
@@ -178,19 +176,3 @@ class LocalPool:
         job_steps = sum(rendering.steps_left for rendering in same_size) if position else 0
         steps = job.steps + job_steps / self._max_batch
         return Queued(position, stats.step_s * steps * sizes + (stats.finish_s or 0.0))
-
-    async def _warm_up(self, negative_states: torch.Tensor) -> None:
-        defaults = self._decoder.sampling
-        job = RenderJob(
-            id=f"warm-up-{uuid.uuid4().hex}",
-            states=negative_states,
-            negative_states=None,
-            width=self._decoder.image_size,
-            height=self._decoder.image_size,
-            steps=_WARM_UP_STEPS,
-            guidance_scale=defaults.guidance_scale,
-            scheduler=defaults.scheduler,
-            seed=0,
-        )
-        async for _ in self.render(job):
-            pass

@@ -1,6 +1,6 @@
 """The server-sent events of ``/v1/interleaved``: ``type`` is also their ``event:``, ``sequence`` their ``id:``."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, Field
 
@@ -101,3 +101,5 @@ InterleavedEvent = Annotated[
     | DocumentFailedEvent,
     Field(discriminator="type"),
 ]
+
+EVENT_TYPES = frozenset(event.model_fields["type"].default for event in get_args(get_args(InterleavedEvent)[0]))

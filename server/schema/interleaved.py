@@ -6,9 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
 
 from server.schema.content import TEXT_OR_LIST, ChatMessage, Content, RequestModel
 
+# Those of models.diffusion.job, which imports torch: the client reads this file and should not wait for that.
 SchedulerName = Literal["ddpm", "ddim", "dpmpp_2m"]
 ImageFormat = Literal["png", "webp", "jpeg"]
 MAX_SEED = 2**63 - 1
+MAX_COUNT = 2**31 - 1  # the most that a 32-bit integer of a kernel holds
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 Stop = Annotated[
@@ -81,7 +83,10 @@ class InterleavedRequest(RequestModel):
     messages: list[ChatMessage] | None = Field(default=None, min_length=1, description="A conversation.")
     stream: bool = Field(default=False, description="Send server-sent events while the document is made.")
     max_tokens: int | None = Field(
-        default=None, ge=1, description="Tokens that the model may write. By default as many as the context holds."
+        default=None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Tokens that the model may write. By default as many as the context holds.",
     )
     temperature: float | None = Field(
         default=None, ge=0, le=2, allow_inf_nan=False, description="0 is greedy. By default the checkpoint's, else 1."
@@ -90,7 +95,10 @@ class InterleavedRequest(RequestModel):
         default=None, gt=0, le=1, allow_inf_nan=False, description="Nucleus mass. By default the checkpoint's, else 1."
     )
     top_k: int | None = Field(
-        default=None, ge=0, description="Keep the k likeliest tokens; 0 keeps all. By default the checkpoint's, else 0."
+        default=None,
+        ge=0,
+        le=MAX_COUNT,
+        description="Keep the k likeliest tokens; 0 keeps all. By default the checkpoint's, else 0.",
     )
     seed: Seed | None = Field(default=None, description="The same request with the same seed gives the same document.")
     stop: Stop | None = Field(default=None, description="Text that ends the document; it is not part of it.")

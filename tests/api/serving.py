@@ -11,7 +11,7 @@ from asgi_lifespan import LifespanManager
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from server.app import create_app
-from server.backend import Backend, DrawingDefaults, OpenBackend, SamplingDefaults
+from server.backend import Backend, DrawingDefaults, OpenBackend, TextDefaults
 from server.http_server import HTTPServer
 from server.llm.prompt import PromptBuilder
 from server.service import Service, State
@@ -19,7 +19,7 @@ from server.settings import Settings
 from tests.scripted import EOS, ScriptedEngine, ScriptedPool, TokenItem
 
 DRAWING = DrawingDefaults(64, 64, size_multiple=16, steps=4, guidance_scale=3.0, scheduler="ddpm")
-SAMPLING = SamplingDefaults(temperature=0.5, top_p=0.9, top_k=40)
+TEXT = TextDefaults(temperature=0.5, top_p=0.9, top_k=40)
 MODEL = {"served_name": "scripted"}
 
 
@@ -28,7 +28,7 @@ def scripted_backend(engine: ScriptedEngine, pool: ScriptedPool) -> OpenBackend:
 
     @asynccontextmanager
     async def open_backend(_: Settings) -> AsyncIterator[Backend]:
-        yield Backend(engine, PromptBuilder(engine), pool, DRAWING, SAMPLING)
+        yield Backend(engine, PromptBuilder(engine), pool, DRAWING, TEXT)
 
     return open_backend
 

@@ -7,9 +7,9 @@ import pytest
 from httpx_sse import aconnect_sse
 
 from server.observe.metrics import DOCUMENTS
-from server.pool.base import Queued
+from server.pool.base import Preview, Queued, RenderedImage
 from tests.api.serving import Listening, on_socket, scripted_engine, until
-from tests.scripted import DREAM, EOS, Gate, ScriptedPool
+from tests.scripted import DREAM, EOS, Gate, ScriptedPool, drawing, solid
 
 
 def nothing_runs(app: Listening) -> bool:
@@ -92,3 +92,15 @@ async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
             else:
                 pytest.fail("the stream ended without a last event")
         assert gate.reached.is_set()
+
+
+async def test_a_reader_who_stalls_is_cut_off() -> None:
+    large = RenderedImage(bytes(16_000_000), "png", solid(64, 64, (0, 0, 0)))  # more than a socket holds
+    pool = ScriptedPool([drawing, [Queued(0, None), Preview(0, large), Gate()]])
+    impatient = {"keepalive_s": 0.01, "send_timeout_s": 0.05}
+    async with on_socket(scripted_engine(["Look: ", DREAM]), pool, server=impatient) as app:
+        async with app.client.stream("POST", "/v1/interleaved", json={"input": "a", "stream": True}):
+            await until(lambda: bool(pool.record.aborted))
+            await until(lambda: nothing_runs(app))
+
+        assert pool.record.aborted == [pool.jobs[-1].id]

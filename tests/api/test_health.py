@@ -55,6 +55,14 @@ async def test_a_model_that_cannot_answer_the_warm_up_is_never_ready(
     assert live.json()["error"]["code"] == "server_failed"
 
 
+async def test_a_model_that_takes_too_long_for_the_warm_up_is_never_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.service.WARM_UP_LIMIT_S", 0.01)
+    async with in_memory(ScriptedEngine([[Gate()]])) as app:
+        await until(lambda: app.service.state is State.FAILED)
+
+    assert app.engine.requests.aborted == ["warm-up"]
+
+
 async def test_a_model_that_does_not_load_is_told_by_the_health_checks() -> None:
     @asynccontextmanager
     async def open_backend(_: Settings) -> AsyncIterator[Backend]:
@@ -78,15 +86,30 @@ async def test_a_dead_engine_is_neither_ready_nor_live() -> None:
     assert live.json()["error"]["code"] == "engine_dead"
 
 
-async def test_a_pool_without_workers_is_not_ready_but_live() -> None:
+async def test_a_pool_without_workers_leaves_text_alone() -> None:
     async with in_memory(scripted_engine()) as app:
         await app.ready()
         app.pool.current_load = PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=0)
         ready = await app.client.get("/health/ready")
         live = await app.client.get("/health/live")
 
-    assert ready.status_code == 503
-    assert live.status_code == 200
+        with_pictures = await app.client.post("/v1/interleaved", json={"input": "a"})
+        text_alone = await app.client.post("/v1/interleaved", json={"input": "a", "images": {"max": 0}})
+
+    assert ready.status_code == with_pictures.status_code == 503
+    assert with_pictures.json()["error"]["code"] == "server_no_workers"
+    assert int(with_pictures.headers["retry-after"]) > 0
+    assert live.status_code == text_alone.status_code == 200
+
+
+async def test_a_pool_that_will_never_draw_again_is_not_live() -> None:
+    async with in_memory(scripted_engine()) as app:
+        await app.ready()
+        app.pool.dead = True
+        live = await app.client.get("/health/live")
+
+    assert live.status_code == 503
+    assert live.json()["error"]["code"] == "pool_dead"
 
 
 async def test_the_backend_is_closed_after_the_last_document() -> None:

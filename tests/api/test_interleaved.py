@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from server.pool.base import RenderError
+from server.schema.interleaved import ImageOptions, InterleavedRequest
 from tests.api.serving import in_memory, scripted_engine
 from tests.scripted import DREAM, EOS, ScriptedPool
 
@@ -156,13 +157,33 @@ async def test_what_is_said_about_pictures_reaches_the_pool() -> None:
     }
     async with in_memory(scripted_engine(["", DREAM], [EOS])) as app:
         await app.ready()
-        document = (await app.client.post("/v1/interleaved", json={"input": "Show me.", "images": images})).json()
+        events = await app.events({"input": "Show me.", "images": images})
         job = app.pool.jobs[-1]
 
     assert (job.width, job.height, job.steps, job.guidance_scale, job.scheduler) == (32, 48, 7, 1.5, "ddim")
     assert (job.format, job.previews) == ("jpeg", 2)
     assert job.negative_states is not None
-    assert document["parts"][0]["image"]["seed"] == job.seed
+    assert next(event.json() for event in events if event.event == "image.completed")["image"]["seed"] == job.seed
+
+
+async def test_a_document_that_is_not_streamed_has_no_previews_drawn() -> None:
+    async with in_memory(scripted_engine(["", DREAM], [EOS])) as app:
+        await app.ready()
+        await app.client.post("/v1/interleaved", json={"input": "Show me.", "images": {"previews": 2}})
+
+    assert app.pool.jobs[-1].previews == 0
+
+
+async def test_null_is_the_default_of_whatever_has_one() -> None:
+    image = {"type": "image_url", "image_url": {"url": data_url(), "detail": None}}
+    options = dict.fromkeys(ImageOptions.model_fields)
+    body = dict.fromkeys(InterleavedRequest.model_fields) | {"input": [image]}
+    async with in_memory(scripted_engine(["", DREAM], [EOS], ["", DREAM], [EOS])) as app:
+        await app.ready()
+        responses = [await app.client.post("/v1/interleaved", json={**body, "images": i}) for i in (None, options)]
+
+    assert [response.status_code for response in responses] == [200, 200]
+    assert [(job.previews, job.format, job.steps) for job in app.pool.jobs[-2:]] == [(0, "png", 4)] * 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ import asyncio
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from models.diffusion.job import Failed
+from models.diffusion.stats import EngineCounters
+from server.observe.diffusion import exported
 from server.pool.base import PoolLoad, RenderError
 from tests.api.serving import Running, in_memory, scripted_engine, until
 from tests.scripted import DREAM, EOS, Gate, ScriptedPool, drawing
@@ -82,3 +85,29 @@ async def test_a_request_that_is_refused_is_counted_by_its_status_and_route(runn
     assert after[refused] - before.get(refused, 0.0) == 2
     assert after[lost] - before.get(lost, 0.0) == 1
     assert after[rejected] - before[rejected] == 1
+
+
+async def test_what_the_diffusion_engine_counts_is_exported_while_it_runs(running: Running) -> None:
+    counters = EngineCounters()
+    counters.admitted(0.5)
+    counters.stepped(batch=3, seconds=0.25)
+    counters.stepped(batch=1, seconds=0.25)
+    counters.finished(0.125)
+    counters.ended(Failed("cancelled", "no"), 1.0)
+    with exported(counters.snapshot):
+        during = await scrape(running)
+    after = await scrape(running)
+
+    of_engine = {name: value for name, value in during.items() if name.startswith("dreamserve_diffusion")}
+    assert of_engine == {
+        "dreamserve_diffusion_steps_total{}": 2,
+        "dreamserve_diffusion_job_steps_total{}": 4,
+        "dreamserve_diffusion_busy_seconds_total{}": 0.5,
+        "dreamserve_diffusion_jobs_total{outcome=completed}": 0,
+        "dreamserve_diffusion_jobs_total{outcome=failed}": 0,
+        "dreamserve_diffusion_jobs_total{outcome=cancelled}": 1,
+        "dreamserve_diffusion_step_seconds{}": 0.25,
+        "dreamserve_diffusion_queue_seconds{}": 0.5,
+        "dreamserve_diffusion_finish_seconds{}": 0.125,
+    }
+    assert not of_engine.keys() & after.keys()

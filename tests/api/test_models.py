@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.api.serving import Running
+from tests.api.serving import Running, in_memory
 
 
 async def test_the_one_model_is_listed_and_found(running: Running) -> None:
@@ -18,6 +18,14 @@ async def test_the_one_model_is_listed_and_found(running: Running) -> None:
         "guidance_scale": 3.0,
         "scheduler": "ddpm",
     }
+
+
+async def test_a_model_whose_name_has_slashes_is_found() -> None:
+    async with in_memory(model={"served_name": "org/model"}) as app:
+        await app.ready()
+        found = await app.client.get("/v1/models/org/model")
+
+    assert found.json()["id"] == "org/model"
 
 
 async def test_the_description_has_no_loose_ends(running: Running) -> None:

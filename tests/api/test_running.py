@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-from server.interleave.events import DocumentEvent, DocumentFailed, DocumentStarted, TextDelta
+from server.interleave.events import DocumentEvent, DocumentFailed, DocumentStarted, TextDelta, Usage
 from server.interleave.running import RunningDocument
 from tests.api.serving import until
 from tests.scripted import Gate
 
+USAGE = Usage(prompt_tokens=3, completion_tokens=2)
 STARTED = DocumentStarted(0, "doc", "model", 1)
 
 
@@ -34,7 +35,7 @@ class Script:
 async def begin(script: Script) -> tuple[RunningDocument, list[DocumentEvent]]:
     seen: list[DocumentEvent] = []
     events = script.events()
-    return RunningDocument("doc", await anext(events), events, seen.append), seen
+    return RunningDocument("doc", await anext(events), events, lambda: USAGE, seen.append), seen
 
 
 async def read(document: RunningDocument) -> list[DocumentEvent]:
@@ -83,5 +84,5 @@ async def test_a_document_that_fails_while_it_waits_ends_with_the_next_number() 
     events = await reading
 
     assert [event.sequence for event in events] == [0, 1, 2, 3, 4]
-    assert isinstance(events[-1], DocumentFailed)
+    assert events[-1] == DocumentFailed(4, "shutdown", "stopped", USAGE)
     assert script.closed

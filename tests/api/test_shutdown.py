@@ -3,12 +3,18 @@
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from unittest.mock import Mock
 
+import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
+from server.backend import Backend
 from server.service import State
-from tests.api.serving import Listening, on_socket, scripted_engine, until
-from tests.scripted import EOS, Gate
+from server.settings import Settings
+from tests.api.serving import Listening, in_memory, on_socket, scripted_backend, scripted_engine, until
+from tests.scripted import EOS, Gate, ScriptedPool
 
 BODY = {"input": "a", "stream": True}
 
@@ -74,3 +80,55 @@ async def test_an_idle_server_stops_at_once() -> None:
         async with asyncio.timeout(20):
             await app.serving
     assert app.service.state is State.DRAINING
+
+
+async def test_a_second_signal_ends_documents_at_work_with_an_error_event() -> None:
+    gate = Gate()
+    async with on_socket(scripted_engine(["Once", gate, EOS]), server={"shutdown_grace_s": 600}) as app:
+        reading = asyncio.create_task(read(app))
+        await gate.reached.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+        await until(lambda: app.service.state is State.DRAINING)
+        os.kill(os.getpid(), signal.SIGINT)
+        events = await reading
+        await app.serving
+
+    assert events[-1].event == "document.failed"
+    assert events[-1].json()["error"]["code"] == "shutdown"
+    assert events[-1].json()["usage"]["completion_tokens"] == len("Once")
+
+
+async def test_a_server_that_is_told_to_stop_while_it_loads_does_not_warm_up() -> None:
+    engine, opening, may_open = scripted_engine(), asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
+        opening.set()
+        await may_open.wait()
+        async with scripted_backend(engine, ScriptedPool())(settings) as backend:
+            yield backend
+
+    async with in_memory(engine, open_backend=open_backend) as app:
+        await opening.wait()
+        await app.service.drain(grace_s=0)
+        may_open.set()
+
+    assert engine.calls == []
+    assert app.service.state is State.DRAINING
+
+
+async def test_a_document_that_does_not_end_does_not_keep_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.service.LAST_EVENT_LIMIT_S", 0.01)
+    async with in_memory() as app:
+        await app.ready()
+        stuck = asyncio.create_task(asyncio.Event().wait())
+        document = Mock(task=stuck)
+        app.service.documents.add(document)
+        await app.service.drain(grace_s=0)
+        app.service.documents.clear()
+        stuck.cancel()
+
+    assert document.fail.call_args.args[0] == "shutdown"
+    assert "1 documents did not end" in caplog.text

@@ -28,6 +28,8 @@ BAD_REQUESTS: list[tuple[str, dict[str, Any] | list[Any] | str, str | None, str]
     ("part without type", {"input": [{"text": "a"}]}, "input[0].type", "invalid_value"),
     ("part of no kind", {"input": [{"type": "video"}]}, "input[0].type", "invalid_value"),
     ("part without text", {"input": [{"type": "text"}]}, "input[0].text", "missing_required_parameter"),
+    ("top_k past 32 bits", {"input": "a", "top_k": 2**31}, "top_k", "invalid_value"),
+    ("max_tokens past 32 bits", {"input": "a", "max_tokens": 2**31}, "max_tokens", "invalid_value"),
     ("no messages", {"messages": []}, "messages", "invalid_value"),
     ("message without content", {"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
     ("role of no kind", {"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role", "invalid_value"),
@@ -197,3 +199,12 @@ async def test_the_limits_of_the_settings_hold(limits: Any, body: Any, param: st
 
         assert response.status_code == 400
         assert (response.json()["error"]["param"], response.json()["error"]["code"]) == (param, code)
+
+
+async def test_pictures_that_are_too_large_together_are_told_so() -> None:
+    body = {"input": [{"type": "input_image", "image_url": picture(30, 30)}] * 2}
+    async with in_memory(scripted_engine(), limits={"input_pixels": 1500}) as app:
+        await app.ready()
+        message = (await app.client.post("/v1/interleaved", json=body)).json()["error"]["message"]
+
+    assert message.endswith("the request's pictures have with this one 1800 pixels, more than 1500")

@@ -3,16 +3,20 @@
 import base64
 import io
 import re
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
 from server.cli import app
+from server.client.answer import Answer, Picture
+from server.client.connection import RefusedError, is_loopback, stream_document
 from server.client.generate import Exit, generate
 from server.client.inline_images import show_image
 from server.client.terminal import TerminalView
@@ -23,6 +27,7 @@ from server.schema.events import (
     ImageCompletedEvent,
     ImageProgressEvent,
     ImageQueuedEvent,
+    StreamEvent,
     TextDeltaEvent,
 )
 from server.schema.interleaved import ImageContent
@@ -152,7 +157,7 @@ def test_what_answers_but_is_no_dreamserve_is_told_from_one(start_server: StartS
     url = start_server(scripted_engine(), ScriptedPool())
     lines = io.StringIO()
 
-    outcome = generate(f"{url}/elsewhere", "a", {"input": "a"}, tmp_path, Console(), Console(file=lines))
+    outcome = generate(f"{url}/elsewhere", Answer("a"), {"input": "a"}, tmp_path, Console(), Console(file=lines))
 
     assert outcome == Exit.REFUSED
     assert "there is nothing at POST /elsewhere/v1/interleaved" in lines.getvalue()
@@ -249,3 +254,102 @@ def test_the_page_needs_nothing_but_itself(start_server: StartServer, tmp_path: 
     assert "<script" not in page
     assert "prefers-color-scheme: dark" in page
     assert "scripted · " in page
+
+
+def test_control_characters_of_the_model_do_not_reach_the_terminal() -> None:
+    lines = io.StringIO()
+    view = TerminalView(Console(file=lines, width=80), {})
+    view.show(TextDeltaEvent(sequence=1, part=0, text="a\x1b]0;title\x07b\x9b31m\r\tc\n€"))
+    view.close()
+
+    assert lines.getvalue().split() == ["a]0;titleb31m", "c", "€"]
+
+
+def test_control_characters_of_a_server_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    def refuse(url: str, body: dict[str, Any]) -> Iterator[StreamEvent]:
+        raise RefusedError("no\x1b[2J")
+        yield
+
+    errors = generated(refuse, tmp_path)[1]
+
+    assert errors == "no[2J\n"
+
+
+def generated(stream: Callable[..., Iterator[StreamEvent]], out: Path) -> tuple[Exit, str]:
+    """How ``generate`` ends when the events come from a function, and what it says is wrong."""
+    errors = io.StringIO()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("server.client.generate.stream_document", stream)
+        outcome = generate("", Answer("a"), {}, out, Console(file=io.StringIO()), Console(file=errors))
+    return outcome, errors.getvalue()
+
+
+def test_what_came_before_an_interrupt_is_saved(tmp_path: Path) -> None:
+    def interrupted(url: str, body: dict[str, Any]) -> Iterator[StreamEvent]:
+        yield TextDeltaEvent(sequence=1, part=0, text="Once upon")
+        raise KeyboardInterrupt
+
+    assert generated(interrupted, tmp_path)[0] is Exit.INTERRUPTED
+    assert parts_of(tmp_path / "answer.html") == ["Once upon"]
+
+
+def test_what_waited_for_a_picture_that_never_came_is_shown_at_the_end() -> None:
+    lines = io.StringIO()
+    view = TerminalView(Console(file=lines, width=80), {})
+    view.show(ImageQueuedEvent(sequence=1, part=0, position=0, eta_s=None))
+    view.show(TextDeltaEvent(sequence=2, part=1, text="between"))
+    view.show(ImageQueuedEvent(sequence=3, part=2, position=0, eta_s=None))
+    view.show(TextDeltaEvent(sequence=4, part=3, text="after"))
+    view.close()
+
+    assert 0 < lines.getvalue().index("between") < lines.getvalue().index("after")
+
+
+def test_pictures_of_an_earlier_answer_do_not_stay_beside_a_new_one(tmp_path: Path) -> None:
+    for name in ("picture-3.png", "picture-mine.png", "picture-1.txt"):
+        (tmp_path / name).touch()
+    Answer("a", pictures={1: Picture(b"new", "webp", 4, 4)}).save(tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "answer.html",
+        "picture-1.webp",
+        "picture-mine.png",
+        "picture-1.txt",
+    }
+
+
+def test_events_of_kinds_that_the_client_does_not_know_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = TextDeltaEvent(sequence=2, part=0, text="a")
+    unknown = 'event: audio.delta\ndata: {"type": "audio.delta"}\n\n'
+    frames = f"{unknown}event: text.delta\ndata: {known.model_dump_json()}\n\n"
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, text=frames)
+    client = httpx.Client(transport=httpx.MockTransport(lambda request: response))
+    monkeypatch.setattr(httpx, "Client", lambda **options: client)
+
+    assert list(stream_document("http://localhost", {})) == [known]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_no_proxy_stands_before_a_server_of_this_machine(
+    host: str, start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    port = start_server(scripted_engine(*STORY), ScriptedPool()).rpartition(":")[2]
+
+    assert run("a", "--url", f"http://{host}:{port}", "--out", str(tmp_path)).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://localhost:8000", True),
+        ("http://127.0.0.2", True),
+        ("http://[::1]:8000/path", True),
+        ("http://10.0.0.1", False),
+        ("https://localhost.example.com", False),
+    ],
+)
+def test_loopback_is_told_from_the_rest(url: str, here: bool) -> None:
+    assert is_loopback(url) is here

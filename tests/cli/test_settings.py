@@ -1,6 +1,7 @@
 """Settings: the command line over the environment over the file over the defaults."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -73,11 +74,36 @@ def test_a_mistake_in_the_file_is_an_error(text: str, tmp_path: Path) -> None:
         Settings(config=path)
 
 
-def test_a_mistake_in_the_environment_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DREAMSERVE_SERVER__PROT", "1")
+@pytest.mark.parametrize("name", ["DREAMSERVE_SERVER__PROT", "DREAMSERVE_SERVR__PORT", "dreamserve_prot__x"])
+def test_a_mistake_in_the_environment_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
 
     with pytest.raises(ValidationError):
         Settings()
+
+
+def test_variables_of_the_client_and_of_kubernetes_are_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAMSERVE_URL", "http://elsewhere")
+    monkeypatch.setenv("DREAMSERVE_PORT", "tcp://10.0.0.1:80")
+
+    Settings()
+
+
+def test_serve_names_the_variable_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAMSERVE_SERVR__PORT", "1")
+    result = CliRunner().invoke(app, ["serve"])
+
+    assert result.exit_code == 2
+    assert "there is no setting DREAMSERVE_SERVR__PORT" in result.output
+
+
+def test_serve_says_at_once_that_its_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = CliRunner().invoke(app, ["serve", "--port", str(port)])
+
+    assert result.exit_code == 1
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in result.output
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

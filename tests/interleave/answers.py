@@ -8,12 +8,10 @@ from typing import Any
 
 from server.interleave.document import (
     AnswerImage,
+    AnswerText,
     Document,
     DocumentRequest,
     ImageParams,
-    Message,
-    TextPart,
-    assemble,
 )
 from server.interleave.events import (
     DocumentCompleted,
@@ -28,6 +26,7 @@ from server.interleave.events import (
     TextDelta,
 )
 from server.interleave.interceptor import Interceptor
+from server.llm.conversation import Message, TextPart
 from server.llm.prompt import PromptBuilder
 from tests.scripted import ScriptedEngine, ScriptedPool
 
@@ -74,6 +73,11 @@ class Answer:
         return [(part.code or "IMAGE") if isinstance(part, AnswerImage) else part.text for part in self.document.parts]
 
     @property
+    def text(self) -> str:
+        """All text, without the pictures."""
+        return "".join(part.text for part in self.document.parts if isinstance(part, AnswerText))
+
+    @property
     def kinds(self) -> list[str]:
         """Names of the events."""
         return [type(event).__name__ for event in self.events]
@@ -96,6 +100,14 @@ async def until(condition: Callable[[], bool]) -> None:
     """Let others run until something holds that no event tells of."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0)
+
+
+def assemble(events: Sequence[DocumentEvent]) -> Document:
+    """The document that the events tell of."""
+    document = Document()
+    for event in events:
+        document.apply(event)
+    return document
 
 
 async def answer(engine: ScriptedEngine, pool: ScriptedPool | None = None, **changes: Any) -> Answer:

@@ -6,8 +6,8 @@ from contextlib import aclosing
 
 import pytest
 
-from server.interleave.document import Message, TextPart
 from server.interleave.events import DocumentFailed, DocumentStarted, TextDelta
+from server.llm.conversation import Message, TextPart
 from server.llm.engine import EngineDeadError, EngineError, Prompt, Sampling, TokenChunk
 from server.llm.prompt import PromptError
 from tests.interleave.answers import PROMPT, REQUEST, answer, interceptor
@@ -91,7 +91,7 @@ async def test_without_max_tokens_the_model_writes_until_the_context_is_full() -
     engine = ScriptedEngine(turns=[["a" * 100]], max_model_len=60)
     made = await answer(engine)
     prompt_tokens = made.document.usage.prompt_tokens
-    assert made.document.text == "a" * (60 - prompt_tokens)
+    assert made.text == "a" * (60 - prompt_tokens)
     assert (made.document.finish_reason, made.document.usage.length_limit) == ("length", "context")
 
 

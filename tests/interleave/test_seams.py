@@ -66,7 +66,7 @@ async def test_streamed_text_is_one_decoding_of_all_text_ids(
 ) -> None:
     script = data.draw(scripts(tokenizer))
     made = await answer(ScriptedEngine(script.turns, tokenizer=tokenizer), images={"feedback": feedback})
-    assert made.document.text == tokenizer.decode(script.ids, skip_special_tokens=True)
+    assert made.text == tokenizer.decode(script.ids, skip_special_tokens=True)
 
 
 @every_tokenizer
@@ -111,7 +111,7 @@ async def test_stop_strings_are_found_wherever_pictures_and_chunks_cut_the_text(
     pool = ScriptedPool()
     made = await answer(engine, pool, stop=tuple(stops), images={"feedback": feedback})
     text, matched = cut(tokenizer.decode(script.ids, skip_special_tokens=True), stops)
-    assert made.document.text == text
+    assert made.text == text
     assert made.document.finish_reason == "stop"
     drawn = sum(isinstance(part, AnswerImage) for part in made.document.parts)
     assert drawn == len(pool.jobs) <= len(script.pictures)
@@ -133,8 +133,8 @@ async def test_max_tokens_cut_the_answer_where_one_request_would_have_been_cut(
     text = tokenizer.decode(within, skip_special_tokens=True)
     if text.endswith("\ufffd") and None in sampled[:limit]:
         # Cut within a character: a decoder with byte fallback spoils its neighbours too, unless a picture settled them.
-        assert made.document.text.endswith("\ufffd")
+        assert made.text.endswith("\ufffd")
     else:
-        assert made.document.text == text
+        assert made.text == text
     assert made.document.usage.completion_tokens == min(limit, len(sampled) + 1)
     assert made.document.finish_reason == ("length" if len(sampled) >= limit else "stop")

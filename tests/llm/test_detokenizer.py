@@ -1,5 +1,7 @@
 """The incremental detokenizer against one decoding by real tokenizers."""
 
+from unittest.mock import Mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,3 +95,16 @@ def test_special_tokens_and_ids_without_a_token_are_not_text(tokenizer: Tokenize
         assert token_id is not None
         assert detokenizer.feed(token_id) == ""
     assert detokenizer.finish() == ""
+
+
+@every_tokenizer
+def test_bytes_that_are_no_text_are_not_searched_again_and_again(tokenizer: Tokenizer) -> None:
+    broken = next(i for token in ("<0xFF>", "ÿ") if (i := tokenizer.token_to_id(token)) is not None)
+    counting = Mock(wraps=tokenizer)
+    detokenizer = IncrementalDetokenizer(counting)
+    for _ in range(50):
+        detokenizer.feed(broken)
+    before = counting.decode.call_count
+
+    assert detokenizer.settle() == ""
+    assert counting.decode.call_count - before <= 4

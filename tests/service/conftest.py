@@ -13,12 +13,12 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 
 from models.diffusion.decoder import DiffusionDecoder
 from server.app import create_app
-from server.backend import Backend
+from server.backend import Backend, TextDefaults
 from server.http_server import HTTPServer
 from server.llm.engine import Prompt, Sampling, TokenChunk
 from server.llm.prompt import PromptBuilder
 from server.llm.vllm_engine import VLLMEngine
-from server.local_backend import drawing_defaults, sampling_defaults
+from server.local_backend import drawing_defaults
 from server.pool.local import LocalPool
 from server.settings import DEFAULT_CHECKPOINT, Settings
 
@@ -79,12 +79,12 @@ async def service(engine: VLLMEngine) -> AsyncIterator[Service]:
     recording = RecordingEngine(engine)
     pool = LocalPool(decoder)
     prompts = PromptBuilder(engine)
-    await pool.start(await engine.dream_states("empty-prompt", prompts.build_negative("")))
+    pool.start(await engine.dream_states("empty-prompt", prompts.build_negative("")))
 
     @asynccontextmanager
     async def open_backend(_: Settings) -> AsyncIterator[Backend]:
-        sampling = sampling_defaults(DEFAULT_CHECKPOINT)
-        yield Backend(recording, prompts, pool, drawing_defaults(decoder), sampling)
+        text = TextDefaults.from_checkpoint(DEFAULT_CHECKPOINT)
+        yield Backend(recording, prompts, pool, drawing_defaults(decoder), text)
 
     app = create_app(Settings(server={"port": 0}), open_backend)
     announced = asyncio.get_running_loop().create_future()

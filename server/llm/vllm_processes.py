@@ -1,0 +1,99 @@
+"""What vLLM's processes inherit from this one: environment variables, and no ear for Ctrl-C."""
+
+import math
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+from vllm.platforms import current_platform
+
+from server.settings import LLMSettings
+
+TRITON_WARNING = "ignore::FutureWarning:vllm.triton_utils.dispatcher"
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@contextmanager
+def inheritance(settings: LLMSettings) -> Iterator[None]:
+    """What vLLM's processes inherit when they are started here. Afterwards this process has its own back."""
+    with environment(variables(settings)), interrupts_blocked():
+        yield
+
+
+def variables(settings: LLMSettings) -> dict[str, str]:
+    """The environment variables that make vLLM's processes do what is wanted."""
+    # This process has torch threads by now, and a fork would copy the locks that they hold.
+    chosen = {
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        # WARNING adds some twenty lines to a start on a CPU, none of which asks for action.
+        "VLLM_LOGGING_LEVEL": settings.log_level,
+        # Only an operator decides what is told to others about his service.
+        "VLLM_NO_USAGE_STATS": os.environ.get("VLLM_NO_USAGE_STATS", "1"),
+        # Chatter of libraries below vLLM: torch about Triton and NUMA, vLLM about torch.
+        "TORCH_LOGS": "-torch._library.triton",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "PYTHONWARNINGS": joined(os.environ.get("PYTHONWARNINGS"), TRITON_WARNING, ","),
+    }
+    if current_platform.is_cpu():
+        # By default vLLM pins one thread to every core, which suits a machine of its own. Here the diffusion engine
+        # draws on the same cores: a pinned thread would wait for its core while the other one idles.
+        chosen["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        chosen["OMP_NUM_THREADS"] = str(settings.cpu_threads or max(1, available_cores() // 2))
+        # Intel's OpenMP comes with the CPU build on x86. Torch's own spins where this one yields: on two busy cores two
+        # threads of it decoded three times slower than two of Intel's, and slower than one. With one they are alike.
+        intel_openmp = Path(sys.prefix, "lib", "libiomp5.so")
+        if intel_openmp.exists():
+            chosen["LD_PRELOAD"] = joined(str(intel_openmp), os.environ.get("LD_PRELOAD"), ":")
+            # What vLLM sets when it pins threads: milliseconds that an idle thread spins.
+            chosen["KMP_BLOCKTIME"] = "5"
+    return chosen
+
+
+def joined(first: str | None, second: str | None, separator: str) -> str:
+    """Both lists in one."""
+    return separator.join(part for part in (first, second) if part)
+
+
+def available_cores(cgroups: Path = CGROUPS) -> int:
+    """Cores that this process may use: by its affinity, and by the CPU quota of its container.
+
+    The quota is that of cgroup v2 as a container sees it, ``cpu.max`` with microseconds of CPU per microseconds of
+    time, https://docs.kernel.org/admin-guide/cgroup-v2.html.
+    """
+    cores = len(os.sched_getaffinity(0))
+    limit = cgroups / "cpu.max"
+    quota, period = limit.read_text().split() if limit.is_file() else ("max", "1")
+    return cores if quota == "max" else min(cores, max(1, math.ceil(int(quota) / int(period))))
+
+
+@contextmanager
+def environment(changes: dict[str, str]) -> Iterator[None]:
+    """An environment with changes; afterwards the one from before, whatever else was changed meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """No SIGINT reaches this thread, nor ever the processes that it starts meanwhile.
+
+    A terminal sends Ctrl-C to all processes of the server, and vLLM's would drop the requests that the server wants to
+    finish. They still end when this process tells them to, and with it.
+    """
+    # Starting this process of Python's unblocks the signals of the thread that happens to do it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

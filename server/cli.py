@@ -1,4 +1,4 @@
-"""The command line: ``dreamserve serve | generate | demo | train``."""
+"""The command line: ``dreamserve serve | generate | demo | train | convert``."""
 
 import gc
 from pathlib import Path
@@ -170,6 +170,16 @@ def train(context: typer.Context) -> None:
     trainer = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     trainer.command()(run)
     trainer(context.args, prog_name="dreamserve train")
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def convert(context: typer.Context) -> None:
+    """Convert an official DreamLLM checkpoint. `dreamserve convert --help` lists its options."""
+    from models.dreamllm.convert_cli import convert as run
+
+    converter = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    converter.command()(run)
+    converter(context.args, prog_name="dreamserve convert")
 
 
 def main() -> None:

@@ -25,8 +25,9 @@ class DreamLLMConfig(PreTrainedConfig):  # type: ignore[misc]
         image_end_token_id: closes them.
         image_token_id: placeholder that the patch features replace (``<im_patch>``).
         vision_feature_layer: which hidden state of the tower is read; -2 is the last but one, without CLS.
-        projector_depth: linear layers in the vision projector; 1 is a linear layer, 2 an MLP with exact GELU.
+        projector_depth: linear layers in the vision projector, with an exact GELU between each two.
         projector_bias: whether the vision projector has a bias.
+        projector_norm: whether a layer norm follows it, with the epsilon of the tower.
         feedback: whether the model was trained to read the pictures it drew (``"image"``) or not (``"none"``).
     """
 
@@ -45,6 +46,7 @@ class DreamLLMConfig(PreTrainedConfig):  # type: ignore[misc]
     vision_feature_layer: int = -2
     projector_depth: int = 1
     projector_bias: bool = True
+    projector_norm: bool = False
     feedback: str = "image"
     tie_word_embeddings: bool = False
 
@@ -57,8 +59,8 @@ class DreamLLMConfig(PreTrainedConfig):  # type: ignore[misc]
             given = {k: v for k, v in (self.vision_config or {}).items() if k != "model_type"}
             self.vision_config = CLIPVisionConfig(**given)
         super().__post_init__(**kwargs)
-        if self.projector_depth not in (1, 2):
-            raise ValueError(f"projector_depth must be 1 or 2, not {self.projector_depth}")
+        if self.projector_depth < 1:
+            raise ValueError(f"projector_depth must be at least 1, not {self.projector_depth}")
         if self.feedback not in ("image", "none"):
             raise ValueError(f"feedback must be 'image' or 'none', not {self.feedback!r}")
         end = self.dream_query_token_id + self.num_dream_queries

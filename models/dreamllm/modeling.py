@@ -37,17 +37,20 @@ class DreamLLMOutput(ModelOutput):  # type: ignore[misc]
 
 
 class VisionProjector(nn.Module):
-    """Maps patch features to the language model's hidden size: one linear layer, or two with an exact GELU between."""
+    """Maps patch features to the language model's hidden size: linear layers with an exact GELU between each two."""
 
-    def __init__(self, in_features: int, out_features: int, depth: int, bias: bool) -> None:
+    def __init__(self, config: DreamLLMConfig) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Linear(in_features, out_features, bias=bias)]
-        for _ in range(1, depth):
-            layers += [nn.GELU(), nn.Linear(out_features, out_features, bias=bias)]
+        width = config.text_config.hidden_size
+        layers: list[nn.Module] = [nn.Linear(config.vision_config.hidden_size, width, bias=config.projector_bias)]
+        for _ in range(1, config.projector_depth):
+            layers += [nn.GELU(), nn.Linear(width, width, bias=config.projector_bias)]
         self.layers = nn.Sequential(*layers)
+        epsilon = config.vision_config.layer_norm_eps
+        self.norm = nn.LayerNorm(width, eps=epsilon) if config.projector_norm else nn.Identity()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = self.layers(features)
+        projected: torch.Tensor = self.norm(self.layers(features))
         return projected
 
 
@@ -68,12 +71,7 @@ class DreamLLMModel(DreamLLMPreTrainedModel):
     def __init__(self, config: DreamLLMConfig) -> None:
         super().__init__(config)
         self.vision_tower = CLIPVisionModel(config.vision_config)
-        self.multi_modal_projector = VisionProjector(
-            config.vision_config.hidden_size,
-            config.text_config.hidden_size,
-            config.projector_depth,
-            config.projector_bias,
-        )
+        self.multi_modal_projector = VisionProjector(config)
         self.language_model = LlamaModel(config.text_config)
         self.post_init()
 

@@ -7,44 +7,13 @@ from collections.abc import Iterator
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from models.dreamllm.chat_template import chat_template
 from models.training.documents import sample_document
 
 SPACE = "▁"
 TEXT_VOCABULARY = 635
 BASE_TOKENS = ("<unk>", "<s>", "</s>", "[PAD]")
 CONTROL_TOKENS = ("<im_start>", "<dream_end>", "<dream_start>", "<im_patch>", "<im_end>")
-
-# Vicuna v1.1, on which the published model was tuned. A user's picture is shown, the model's is dreamt and shown.
-CHAT_TEMPLATE = """\
-{{- bos_token }}
-{%- for message in messages %}
-    {%- if message['content'] is string %}
-        {%- set text = message['content'] %}
-    {%- else %}
-        {%- set pieces = namespace(text='') %}
-        {%- for part in message['content'] %}
-            {%- if part['type'] == 'text' %}
-                {%- set pieces.text = pieces.text + part['text'] %}
-            {%- elif message['role'] == 'assistant' %}
-                {%- set pieces.text = pieces.text + '<dream><image>' %}
-            {%- else %}
-                {%- set pieces.text = pieces.text + '<image>' %}
-            {%- endif %}
-        {%- endfor %}
-        {%- set text = pieces.text %}
-    {%- endif %}
-    {%- if message['role'] == 'system' %}
-        {{- text + ' ' }}
-    {%- elif message['role'] == 'user' %}
-        {{- 'USER: ' + text + ' ' }}
-    {%- else %}
-        {{- 'ASSISTANT: ' + text + eos_token }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- 'ASSISTANT:' }}
-{%- endif %}
-"""
 
 
 def dream_query_token(index: int) -> str:
@@ -91,7 +60,7 @@ def train_tokenizer(seed: int, num_dream_queries: int) -> PreTrainedTokenizerFas
         unk_token="<unk>",
         pad_token="[PAD]",
         additional_special_tokens=[*CONTROL_TOKENS, *queries],
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template(None),
         clean_up_tokenization_spaces=False,
     )
 

@@ -25,6 +25,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.sequence import IntermediateTensors
 
 from models.dreamllm import DreamLLMConfig
+from models.vllm_plugin.head_padding import HeadPadding
 from models.vllm_plugin.hidden_states import LastHiddenStates
 from models.vllm_plugin.processing import (
     DreamLLMDummyInputsBuilder,
@@ -53,9 +54,11 @@ class VisionProjector(nn.Module):
                 )
             )
         self.layers = nn.Sequential(*layers)
+        epsilon = config.vision_config.layer_norm_eps
+        self.norm = nn.LayerNorm(width, eps=epsilon) if config.projector_norm else nn.Identity()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = self.layers(features)
+        projected: torch.Tensor = self.norm(self.layers(features))
         return projected
 
 
@@ -102,10 +105,11 @@ class DreamLLMForConditionalGeneration(nn.Module, SupportsMultiModal):  # type: 
                 prefix=maybe_prefix(prefix, "vision_tower"),
             )
             self.multi_modal_projector = VisionProjector(config, maybe_prefix(prefix, "multi_modal_projector"))
+        self.head_padding = HeadPadding(config.text_config)
         with self._mark_language_model(vllm_config):  # type: ignore[operator]
             self.language_model = init_vllm_registered_model(
                 vllm_config,
-                hf_config=config.text_config,
+                hf_config=self.head_padding.config,
                 architectures=["LlamaForCausalLM"],
                 prefix=maybe_prefix(prefix, "language_model"),
             )
@@ -149,7 +153,8 @@ class DreamLLMForConditionalGeneration(nn.Module, SupportsMultiModal):  # type: 
         return logits
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        loaded: set[str] = AutoWeightsLoader(self).load_weights(weights, mapper=self.hf_to_vllm_mapper)
+        padded = self.head_padding.pad(weights)
+        loaded: set[str] = AutoWeightsLoader(self).load_weights(padded, mapper=self.hf_to_vllm_mapper)
         return loaded
 
     def get_mm_mapping(self) -> MultiModelKeys:

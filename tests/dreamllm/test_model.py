@@ -117,7 +117,7 @@ def test_the_queries_are_rows_of_the_embedding_table(model: DreamLLMForCondition
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"projector_depth": 3}, "projector_depth"),
+        ({"projector_depth": 0}, "projector_depth"),
         ({"feedback": "sometimes"}, "feedback"),
         ({"text_config": {"vocab_size": 9}, "dream_query_token_id": 8, "num_dream_queries": 8}, "past the vocabulary"),
     ],

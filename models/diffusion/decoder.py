@@ -22,6 +22,7 @@ from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from models.diffusion.condition_projector import ConditionProjector
 from models.diffusion.conditioning import Conditioning
 from models.diffusion.job import SchedulerName
+from models.diffusion.schedulers import make_scheduler
 from models.diffusion.sdxl import added_conditions, pooled_dim
 
 MODEL_INDEX = "model_index.json"
@@ -93,15 +94,15 @@ class DiffusionDecoder:
 
         Raises:
             OSError: a file is missing.
-            ValueError: float16 is asked for on a CPU, or the modules do not fit together.
+            ValueError: float16 is asked for on a CPU, the modules do not fit together, or the defaults cannot be drawn.
         """
         folder, device = Path(folder), torch.device(device)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.float16
         if device.type == "cpu" and dtype == torch.float16:
             raise ValueError("float16 is not for CPUs: use float32 or bfloat16")
-        sampling = SamplingDefaults(**json.loads((folder / SAMPLING_DEFAULTS).read_text()))
         scheduler_config = json.loads((folder / SCHEDULER_CONFIG).read_text())
+        sampling = _read_sampling(folder / SAMPLING_DEFAULTS, scheduler_config)
 
         def load(model: Any, name: str, dtype: torch.dtype = dtype) -> Any:
             loaded = model.from_pretrained(
@@ -224,6 +225,15 @@ class DiffusionDecoder:
         images = (images / 2 + 0.5).clamp(0, 1) * 255
         pixels: torch.Tensor = images.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
         return pixels
+
+
+def _read_sampling(path: Path, scheduler_config: dict[str, Any]) -> SamplingDefaults:
+    try:
+        sampling = SamplingDefaults(**json.loads(path.read_text()))
+        make_scheduler(sampling.scheduler, scheduler_config, sampling.steps)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return sampling
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

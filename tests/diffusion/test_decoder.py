@@ -88,3 +88,11 @@ def test_a_deeper_projector_has_exact_gelus_between_its_layers(tmp_path: Path) -
     states = random_states(1)
     expected = third(torch.nn.functional.gelu(second(torch.nn.functional.gelu(first(states)))))
     torch.testing.assert_close(loaded(states), expected)
+
+
+@pytest.mark.parametrize("defaults", [{"scheduler": "euler"}, {"steps": 0}, {"guidance": 3.0}])
+def test_defaults_that_cannot_be_drawn_are_refused_at_loading(defaults: dict[str, object], folder: Path) -> None:
+    path = folder / "sampling_defaults.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **defaults}))
+    with pytest.raises(ValueError, match=r"sampling_defaults\.json"):
+        DiffusionDecoder.from_pretrained(folder)

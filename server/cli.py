@@ -1,6 +1,7 @@
 """The command line: ``dreamserve serve | generate | demo | train | convert``."""
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -162,24 +163,34 @@ def demo(
         raise typer.Exit(1) from error
 
 
-@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+# Commands whose options live with the models: all that follows their name, --help too, is theirs to read.
+DELEGATED: dict[str, Any] = {
+    "add_help_option": False,
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+}
+
+
+@app.command(**DELEGATED)
 def train(context: typer.Context) -> None:
     """Train the embedded model from nothing. `dreamserve train --help` lists its options."""
     from models.training.cli import train as run
 
-    trainer = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    trainer.command()(run)
-    trainer(context.args, prog_name="dreamserve train")
+    delegate(run, context)
 
 
-@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(**DELEGATED)
 def convert(context: typer.Context) -> None:
     """Convert an official DreamLLM checkpoint. `dreamserve convert --help` lists its options."""
     from models.dreamllm.convert_cli import convert as run
 
-    converter = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    converter.command()(run)
-    converter(context.args, prog_name="dreamserve convert")
+    delegate(run, context)
+
+
+def delegate(command: Callable[..., None], context: typer.Context) -> None:
+    """Run a command of its own on the arguments of this one."""
+    delegated = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    delegated.command()(command)
+    delegated(context.args, prog_name=context.command_path)
 
 
 def main() -> None:

@@ -102,21 +102,24 @@ class DreamLLMModel(DreamLLMPreTrainedModel):
         features: torch.Tensor = self.multi_modal_projector(states[self.config.vision_feature_layer][:, 1:])
         return features
 
-    def embed(self, input_ids: torch.Tensor | None, pixel_values: torch.Tensor | None) -> torch.Tensor:
+    def embed(self, input_ids: torch.Tensor | None, image_features: torch.Tensor | None) -> torch.Tensor:
         """Token embeddings with the pictures in place of their placeholders, ``[batch, length, hidden]``.
+
+        Args:
+            input_ids: ``[batch, length]``.
+            image_features: of :meth:`get_image_features`, in the order of the placeholders.
 
         Raises:
             ValueError: the pictures have more or fewer patches than there are placeholders.
         """
         embeds: torch.Tensor = self.get_input_embeddings()(input_ids)
-        if pixel_values is None:
+        if image_features is None:
             return embeds
-        features = self.get_image_features(pixel_values.to(embeds.dtype)).to(embeds.dtype)
         placeholders = input_ids == self.config.image_token_id
-        expected = features.shape[0] * features.shape[1]
+        expected = image_features.shape[0] * image_features.shape[1]
         if int(placeholders.sum()) != expected:
             raise ValueError(f"{int(placeholders.sum())} image placeholders for {expected} patch features")
-        return embeds.masked_scatter(placeholders.unsqueeze(-1), features)
+        return embeds.masked_scatter(placeholders.unsqueeze(-1), image_features.to(embeds.dtype))
 
     def forward(
         self,
@@ -128,7 +131,9 @@ class DreamLLMModel(DreamLLMPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
-            inputs_embeds = self.embed(input_ids, pixel_values)
+            dtype = self.language_model.embed_tokens.weight.dtype
+            features = None if pixel_values is None else self.get_image_features(pixel_values.to(dtype))
+            inputs_embeds = self.embed(input_ids, features)
         return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
 
 

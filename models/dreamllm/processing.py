@@ -8,6 +8,11 @@ IMAGE_PLACEHOLDER = "<image>"
 DREAM_PLACEHOLDER = "<dream>"
 
 
+def dream_query_tokens(count: int) -> list[str]:
+    """Names of the dream queries in the tokenizer."""
+    return [f"<dream_query_{index}>" for index in range(count)]
+
+
 class DreamLLMProcessor(ProcessorMixin):  # type: ignore[misc]
     """Turns text and pictures into ``input_ids``, ``attention_mask`` and ``pixel_values``.
 
@@ -39,7 +44,7 @@ class DreamLLMProcessor(ProcessorMixin):  # type: ignore[misc]
     def expand(self, text: str) -> str:
         """The text with each placeholder replaced by the tokens that it stands for."""
         image = "<im_start>" + "<im_patch>" * self.num_image_tokens + "<im_end>"
-        queries = "".join(f"<dream_query_{i}>" for i in range(self.num_dream_queries))
+        queries = "".join(dream_query_tokens(self.num_dream_queries))
         dream = f"<dream_start>{queries}<dream_end>"
         return text.replace(DREAM_PLACEHOLDER, dream).replace(IMAGE_PLACEHOLDER, image)
 

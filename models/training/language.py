@@ -164,13 +164,9 @@ class LanguageTraining(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Cross-entropy of the labels plus that of the probes."""
         core, config = self.model.model, self.model.config
-        features = None
-        embeds = core.get_input_embeddings()(batch.input_ids)
-        if batch.pixel_values is not None:
-            features = core.get_image_features(batch.pixel_values)
-            places = (batch.input_ids == config.image_token_id).unsqueeze(-1)
-            embeds = embeds.masked_scatter(places, features.to(embeds.dtype))
-        output = self.model(inputs_embeds=embeds, attention_mask=batch.attention_mask)
+        # Apart from the model's own forward pass, because a probe reads the features too.
+        features = None if batch.pixel_values is None else core.get_image_features(batch.pixel_values)
+        output = self.model(inputs_embeds=core.embed(batch.input_ids, features), attention_mask=batch.attention_mask)
         loss = F.cross_entropy(output.logits[:, :-1].float().flatten(0, 1), batch.labels[:, 1:].flatten())
         if features is not None:
             loss = loss + PROBE_WEIGHT * self.patch_probe(features, batch.scenes)

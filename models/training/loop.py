@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -170,8 +170,3 @@ def read_metadata(path: Path) -> dict[str, str]:
     with safe_open(path, framework="pt") as file:
         metadata: dict[str, str] = file.metadata()
     return metadata
-
-
-def parameter_count(modules: Iterable[nn.Module]) -> int:
-    """Parameters of all the modules."""
-    return sum(p.numel() for module in modules for p in module.parameters())

@@ -8,17 +8,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from models.dreamllm.chat_template import chat_template
+from models.dreamllm.processing import dream_query_tokens
 from models.training.documents import sample_document
 
 SPACE = "▁"
 TEXT_VOCABULARY = 635
 BASE_TOKENS = ("<unk>", "<s>", "</s>", "[PAD]")
 CONTROL_TOKENS = ("<im_start>", "<dream_end>", "<dream_start>", "<im_patch>", "<im_end>")
-
-
-def dream_query_token(index: int) -> str:
-    """Name of a dream query in the tokenizer."""
-    return f"<dream_query_{index}>"
 
 
 def sentences(seed: int, documents: int) -> Iterator[str]:
@@ -52,14 +48,13 @@ def train_tokenizer(seed: int, num_dream_queries: int) -> PreTrainedTokenizerFas
     )
     tokenizer.train_from_iterator(sentences(seed, 3000), trainer)
     tokenizer = unmark_bytes(tokenizer)
-    queries = [dream_query_token(i) for i in range(num_dream_queries)]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",
         pad_token="[PAD]",
-        additional_special_tokens=[*CONTROL_TOKENS, *queries],
+        additional_special_tokens=[*CONTROL_TOKENS, *dream_query_tokens(num_dream_queries)],
         chat_template=chat_template(None),
         clean_up_tokenization_spaces=False,
     )

@@ -72,7 +72,8 @@ def test_clip_and_projector(model: DreamLLMForConditionalGeneration, report: Dif
 def test_image_comprehension(model: DreamLLMForConditionalGeneration, report: DifferenceReport) -> None:
     vqa = golden("image_comprehension")
     ids, pixels = vqa["input_ids"], vqa["pixel_values"]
-    report.compare("image, input embeddings", model.model.embed(ids, pixels), vqa["inputs_embeds"], **STATES)
+    embeddings = model.model.embed(ids, model.model.get_image_features(pixels))
+    report.compare("image, input embeddings", embeddings, vqa["inputs_embeds"], **STATES)
     outputs = model(input_ids=ids, pixel_values=pixels)
     report.compare("image, hidden states", outputs.last_hidden_state, vqa["hidden_last_layer"], **STATES)
     logits = outputs.logits[..., :OFFICIAL_VOCABULARY]
@@ -119,7 +120,7 @@ def test_the_dream_block_is_embedded(model: DreamLLMForConditionalGeneration, re
 def test_an_interleaved_document(model: DreamLLMForConditionalGeneration, report: DifferenceReport) -> None:
     document = golden("interleaved")
     ids = torch.tensor([our_ids(model.config, document["input_ids"])])
-    embeddings = model.model.embed(ids, document["images"])
+    embeddings = model.model.embed(ids, model.model.get_image_features(document["images"]))
     report.compare("interleaved, input embeddings", embeddings, document["inputs_embeds"], **STATES)
     outputs = model(input_ids=ids, pixel_values=document["images"], labels=document["labels"])
     report.compare("interleaved, hidden states", outputs.last_hidden_state, document["hidden_last_layer"], **STATES)

@@ -38,9 +38,9 @@ from models.dreamllm.conversion.safetensors_writer import (
     write_safetensors,
 )
 from models.dreamllm.conversion.tensor_files import TensorInfo, open_tensors
-from models.dreamllm.conversion.tokenizer import convert_tokenizer, dream_query_tokens
+from models.dreamllm.conversion.tokenizer import convert_tokenizer
 from models.dreamllm.conversion.tokens import SpecialTokens, read_special_tokens
-from models.dreamllm.processing import DreamLLMProcessor
+from models.dreamllm.processing import DreamLLMProcessor, dream_query_tokens
 
 POOLED_BIAS = r"global_projector\.projector\.(\d+\.)?bias"
 

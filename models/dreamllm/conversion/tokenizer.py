@@ -23,11 +23,6 @@ _MODEL: Any = sentencepiece_model.ModelProto
 _PIECE = _MODEL.SentencePiece
 
 
-def dream_query_tokens(count: int) -> list[str]:
-    """Names of the dream queries in the tokenizer."""
-    return [f"<dream_query_{index}>" for index in range(count)]
-
-
 def convert_tokenizer(
     model_file: Path,
     tokenizer_config: Mapping[str, Any],

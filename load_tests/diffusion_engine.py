@@ -16,15 +16,16 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
 from models.diffusion.condition_projector import ConditionProjector
-from models.diffusion.decoder import DiffusionDecoder, SamplingDefaults
+from models.diffusion.decoder import DiffusionDecoder
+from models.diffusion.description import SamplingDefaults
 from models.diffusion.engine import DiffusionEngine, Latents
 from models.diffusion.job import RenderJob
 from models.diffusion.open_jobs import OpenJobs
 from models.diffusion.stats import EngineCounters
 
 GUIDANCE_SCALE = 4.0
-QUERIES = 64
 HIDDEN_SIZE = 256
+STATES_SHAPE = (64, HIDDEN_SIZE)
 EQUAL_STEPS = [15] * 8
 MIXED_STEPS = [5, 30, 10, 5, 20, 15, 5, 25] * 2
 MAX_BATCH = 8
@@ -76,11 +77,11 @@ def draw_continuously(decoder: DiffusionDecoder, states: torch.Tensor, steps: li
     counters = EngineCounters()
     finished: list[Latents] = []
     open_jobs = OpenJobs(lambda _job_id, _update: None, counters)
-    engine = DiffusionEngine(decoder, states, open_jobs, finished.append, counters, MAX_BATCH)
+    engine = DiffusionEngine(decoder, STATES_SHAPE, states, open_jobs, finished.append, counters, MAX_BATCH)
     size = decoder.image_size
     for number, job_steps in enumerate(steps):
         job = RenderJob(str(number), states, None, size, size, job_steps, GUIDANCE_SCALE, "ddim", seed=number)
-        open_jobs.open(job.id)
+        open_jobs.open(job)
         engine.add(job)
     while not engine.idle:
         engine.step()
@@ -117,7 +118,7 @@ def main() -> None:
         f"{os.cpu_count()} cores, UNet of {parameters / 1e6:.1f} M parameters on 16x16 latents, guidance "
         f"{GUIDANCE_SCALE}, DDIM, batches of {MAX_BATCH}, medians of {arguments.rounds} rounds by turns"
     )
-    states = torch.randn(QUERIES, HIDDEN_SIZE)
+    states = torch.randn(STATES_SHAPE)
     seconds = medians(
         {
             "static, equal jobs": lambda: draw_static(decoder, states, EQUAL_STEPS),

@@ -7,12 +7,15 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from models.diffusion.condition_projector import ConditionProjector
-from models.diffusion.decoder import DiffusionDecoder, SamplingDefaults
+from models.diffusion.decoder import DiffusionDecoder
+from models.diffusion.description import SamplingDefaults
 from models.diffusion.job import RenderJob
 
 HIDDEN_SIZE = 24
 QUERIES = 6
+STATES_SHAPE = (QUERIES, HIDDEN_SIZE)
 CROSS_ATTENTION_DIM = 16
+EVERY_PREVIEW = 1e6  # a share of denoising time that leaves none out
 
 SCHEDULER_CONFIG = {
     "_class_name": "PNDMScheduler",
@@ -70,7 +73,7 @@ def make_random_diffusion(path: Path, *, hidden_size: int, seed: int = 0) -> Pat
 
 def random_states(seed: int) -> torch.Tensor:
     """Dream states ``[QUERIES, HIDDEN_SIZE]``."""
-    return torch.randn(QUERIES, HIDDEN_SIZE, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(STATES_SHAPE, generator=torch.Generator().manual_seed(seed))
 
 
 def make_render_job(job_id: str, **changes: Any) -> RenderJob:

@@ -1,13 +1,12 @@
 """Which jobs share the next UNet call. Policy only: nothing here touches a tensor."""
 
+from bisect import insort
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from models.diffusion.job import RenderJob
+from models.diffusion.job import RenderJob, Size
 from models.diffusion.sample import Sample
-
-Size = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -17,19 +16,23 @@ class SizeGroup:
     Attributes:
         size: width and height in pixels.
         limit: samples of one UNet call.
-        waiting: in order of arrival.
+        waiting: those of high priority first, and each kind in order of arrival.
         running: the one that was stepped longest ago first.
     """
 
     size: Size
     limit: int
-    waiting: deque[RenderJob] = field(default_factory=deque)
+    waiting: list[RenderJob] = field(default_factory=list)
     running: deque[Sample] = field(default_factory=deque)
+
+    def add(self, job: RenderJob) -> None:
+        """Put a job in line, behind all that wait with its priority or a higher one."""
+        insort(self.waiting, job, key=lambda waiting: waiting.priority != "high")
 
     def admissible(self) -> RenderJob | None:
         """Take the next waiting job if there is a place for it."""
         if self.waiting and len(self.running) < self.limit:
-            return self.waiting.popleft()
+            return self.waiting.pop(0)
         return None
 
     def batch(self) -> list[Sample]:
@@ -53,10 +56,13 @@ class SizeGroups:
 
     def add(self, job: RenderJob) -> None:
         """Put a job in line."""
-        size = (job.width, job.height)
-        if size not in self._groups:
-            self._groups[size] = SizeGroup(size, self._lowered.get(size, self._limit))
-        self._groups[size].waiting.append(job)
+        if job.size not in self._groups:
+            self._groups[job.size] = SizeGroup(job.size, self.limit(job.size))
+        self._groups[job.size].add(job)
+
+    def limit(self, size: Size) -> int:
+        """Samples of one UNet call at this size. Callable from any thread."""
+        return self._lowered.get(size, self._limit)
 
     def next_turn(self) -> SizeGroup | None:
         """The group that was stepped longest ago; None when there is nothing to do."""
@@ -69,7 +75,7 @@ class SizeGroups:
     def release(self, wanted: Callable[[str], bool]) -> None:
         """Let go of jobs whose id is not wanted any more, and of sizes without jobs."""
         for size, group in list(self._groups.items()):
-            group.waiting = deque(job for job in group.waiting if wanted(job.id))
+            group.waiting = [job for job in group.waiting if wanted(job.id)]
             group.running = deque(sample for sample in group.running if wanted(sample.job.id))
             if not group.waiting and not group.running:
                 del self._groups[size]

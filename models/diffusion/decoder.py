@@ -11,7 +11,8 @@ It is saved in diffusers' folder layout, beside the language model and independe
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,28 +22,10 @@ from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 
 from models.diffusion.condition_projector import ConditionProjector
 from models.diffusion.conditioning import Conditioning
-from models.diffusion.job import SchedulerName
-from models.diffusion.schedulers import make_scheduler
+from models.diffusion.description import SAMPLING_DEFAULTS, SCHEDULER_CONFIG, DecoderDescription, SamplingDefaults
 from models.diffusion.sdxl import added_conditions, pooled_dim
 
 MODEL_INDEX = "model_index.json"
-SAMPLING_DEFAULTS = "sampling_defaults.json"
-SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingDefaults:
-    """How a checkpoint's pictures are drawn when a request does not say.
-
-    Attributes:
-        scheduler: the sampler.
-        steps: denoising steps.
-        guidance_scale: 1 or less draws without guidance.
-    """
-
-    scheduler: SchedulerName = "ddpm"
-    steps: int = 50
-    guidance_scale: float = 7.5
 
 
 class DiffusionDecoder:
@@ -58,6 +41,9 @@ class DiffusionDecoder:
 
     Raises:
         ValueError: the UNet reads conditions that the projectors do not give.
+
+    Attributes:
+        description: what it can draw.
     """
 
     def __init__(
@@ -65,7 +51,7 @@ class DiffusionDecoder:
         projector: ConditionProjector,
         unet: UNet2DConditionModel,
         vae: AutoencoderKL,
-        scheduler_config: dict[str, Any],
+        scheduler_config: Mapping[str, Any],
         sampling: SamplingDefaults,
         pooled_projector: ConditionProjector | None = None,
     ) -> None:
@@ -78,8 +64,9 @@ class DiffusionDecoder:
         self.pooled_projector = pooled_projector
         self.unet = unet
         self.vae = vae
-        self.scheduler_config = scheduler_config
-        self.sampling = sampling
+        self.description = DecoderDescription.from_configs(
+            projector.config, unet.config, vae.config, scheduler_config, sampling
+        )
 
     @classmethod
     def from_pretrained(
@@ -101,8 +88,7 @@ class DiffusionDecoder:
             dtype = torch.float32 if device.type == "cpu" else torch.float16
         if device.type == "cpu" and dtype == torch.float16:
             raise ValueError("float16 is not for CPUs: use float32 or bfloat16")
-        scheduler_config = json.loads((folder / SCHEDULER_CONFIG).read_text())
-        sampling = _read_sampling(folder / SAMPLING_DEFAULTS, scheduler_config)
+        description = DecoderDescription.from_pretrained(folder)
 
         def load(model: Any, name: str, dtype: torch.dtype = dtype) -> Any:
             loaded = model.from_pretrained(
@@ -116,8 +102,8 @@ class DiffusionDecoder:
             unet=load(UNet2DConditionModel, "unet"),
             # That of Stable Diffusion XL overflows in float16, and the official code never computes in less with it.
             vae=load(AutoencoderKL, "vae", torch.float32 if sdxl else dtype),
-            scheduler_config=scheduler_config,
-            sampling=sampling,
+            scheduler_config=description.scheduler_config,
+            sampling=description.sampling,
             pooled_projector=load(ConditionProjector, "pooled_projector") if sdxl else None,
         )
 
@@ -163,32 +149,28 @@ class DiffusionDecoder:
         return dtype
 
     @property
-    def pixels_per_latent(self) -> int:
-        """Pixels along one side of a latent."""
-        halvings: int = len(self.vae.config.block_out_channels) - 1
-        return 1 << halvings
-
-    @property
     def image_size(self) -> int:
         """Side in pixels of the pictures that the UNet was trained on."""
-        return int(self.unet.config.sample_size) * self.pixels_per_latent
+        return self.description.image_size
 
     @property
-    def size_multiple(self) -> int:
-        """What the sides of a picture must be a multiple of, in pixels, for the VAE and the UNet to halve them."""
-        halvings: int = len(self.unet.config.block_out_channels) - 1
-        return self.pixels_per_latent << halvings
+    def scheduler_config(self) -> Mapping[str, Any]:
+        """Of the noise that the UNet was trained with."""
+        return self.description.scheduler_config
+
+    @property
+    def sampling(self) -> SamplingDefaults:
+        """Defaults for requests."""
+        return self.description.sampling
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """Shape ``(channels, height, width)`` of the latents of a picture.
+        """See :meth:`~models.diffusion.description.DecoderDescription.latent_shape`."""
+        return self.description.latent_shape(width, height)
 
-        Raises:
-            ValueError: a side is not a positive multiple of what the VAE and the UNet can halve.
-        """
-        multiple = self.size_multiple
-        if min(width, height) <= 0 or width % multiple or height % multiple:
-            raise ValueError(f"width and height must be positive multiples of {multiple}, not {width}x{height}")
-        return self.unet.config.in_channels, height // self.pixels_per_latent, width // self.pixels_per_latent
+    def synchronize(self) -> None:
+        """Block until the device has done what was asked of it."""
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
 
     def condition(self, states: torch.Tensor) -> Conditioning:
         """Dream states ``[queries, hidden_size]`` to conditions of one row."""
@@ -227,15 +209,6 @@ class DiffusionDecoder:
         return pixels
 
 
-def _read_sampling(path: Path, scheduler_config: dict[str, Any]) -> SamplingDefaults:
-    try:
-        sampling = SamplingDefaults(**json.loads(path.read_text()))
-        make_scheduler(sampling.scheduler, scheduler_config, sampling.steps)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return sampling
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")

@@ -10,21 +10,22 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 
 from models.diffusion.batching import SizeGroup, SizeGroups
-from models.diffusion.conditioning import Conditioning
 from models.diffusion.decoder import DiffusionDecoder
 from models.diffusion.faults import attempt, isolate
-from models.diffusion.job import Progress, RenderJob
+from models.diffusion.job import Progress, RenderJob, Size
 from models.diffusion.open_jobs import OpenJobs
-from models.diffusion.sample import Sample
-from models.diffusion.schedulers import make_scheduler
+from models.diffusion.sample import Sample, predict
 from models.diffusion.stats import EngineCounters
 
 logger = logging.getLogger(__name__)
+
+_GUIDANCE_BRANCHES = 32
+"""Negative prompts whose conditions are kept, the latest ones. Each takes as much memory as those of one job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,14 @@ class Latents:
 
 
 class DiffusionEngine:
-    """Denoises. It has no threads of its own: whoever calls :meth:`step` owns all of it but :meth:`validate`.
+    """Denoises. It has no threads of its own: whoever calls :meth:`step` owns it.
+
+    Only :meth:`validate` and :meth:`limit` may be called from other threads.
 
     Args:
         decoder: what draws.
-        negative_states: dream states ``[queries, hidden_size]`` of the empty prompt, for guidance.
+        states_shape: that of dream states, ``(queries, hidden_size)``.
+        empty_prompt: dream states of the empty prompt, for guidance; without them guided jobs bring negative states.
         open_jobs: which jobs are wanted; learns of progress and failures.
         hand_over: takes latents that are ready to be decoded, and must not block.
         counters: learns of steps.
@@ -59,7 +63,8 @@ class DiffusionEngine:
     def __init__(
         self,
         decoder: DiffusionDecoder,
-        negative_states: torch.Tensor,
+        states_shape: tuple[int, int],
+        empty_prompt: torch.Tensor | None,
         open_jobs: OpenJobs,
         hand_over: Callable[[Latents], None],
         counters: EngineCounters,
@@ -70,9 +75,10 @@ class DiffusionEngine:
         self._hand_over = hand_over
         self._counters = counters
         self._groups = SizeGroups(max_batch)
-        self._states_shape = negative_states.shape
-        with torch.inference_mode():
-            self._negative = decoder.condition(negative_states)
+        self._states_shape = states_shape
+        self._empty_prompt = empty_prompt
+        # A tensor's hash is its identity, and the cache holds it: none can take the place of another.
+        self._guidance_branch = lru_cache(maxsize=_GUIDANCE_BRANCHES)(decoder.condition)
 
     @property
     def idle(self) -> bool:
@@ -80,16 +86,18 @@ class DiffusionEngine:
         return self._groups.empty
 
     def validate(self, job: RenderJob) -> None:
-        """Check what can be checked before a job is taken. Callable from any thread.
+        """Check what can be checked before a job is taken.
 
         Raises:
             ValueError: this engine cannot draw the job.
         """
-        self._decoder.latent_shape(job.width, job.height)
-        make_scheduler(job.scheduler, self._decoder.scheduler_config, job.steps)
-        for states in (job.states, job.negative_states):
-            if states is not None and states.shape != self._states_shape:
-                raise ValueError(f"dream states must be {list(self._states_shape)}, not {list(states.shape)}")
+        self._decoder.description.check(job, self._states_shape)
+        if job.guided and job.negative_states is None and self._empty_prompt is None:
+            raise ValueError("a job with guidance must bring negative states")
+
+    def limit(self, size: Size) -> int:
+        """Jobs of one UNet call at this size: fewer than ``max_batch`` where those did not fit in memory."""
+        return self._groups.limit(size)
 
     def add(self, job: RenderJob) -> None:
         """Put an open job in line; it is admitted by one of the next steps."""
@@ -111,12 +119,17 @@ class DiffusionEngine:
         """Fill the group's free places."""
         while job := group.admissible():
             queue_s = self._open_jobs.age(job.id)
-            sample = attempt(partial(Sample, job, self._decoder, self._negative))
+            sample = attempt(partial(self._begin, job))
             if isinstance(sample, Exception):
                 self._open_jobs.fail(job.id, sample)
                 continue
             self._counters.admitted(queue_s)
             group.running.append(sample)
+
+    def _begin(self, job: RenderJob) -> Sample:
+        negative_states = self._empty_prompt if job.negative_states is None else job.negative_states
+        guidance = self._guidance_branch(negative_states) if job.guided else None
+        return Sample(job, self._decoder, guidance)
 
     def _denoise(self, group: SizeGroup, batch: list[Sample]) -> list[tuple[Sample, torch.Tensor | None]]:
         """Move a batch by one step. A sample that fails leaves, and the others do not notice.
@@ -135,9 +148,9 @@ class DiffusionEngine:
                 moved.append((sample, original))
         # Kernels are queued ahead of the device. Waiting for them keeps "within one step" true and the times honest,
         # and lets another stream read the latents.
-        if self._decoder.device.type == "cuda":
-            torch.cuda.current_stream(self._decoder.device).synchronize()
-        self._counters.stepped(len(batch), time.perf_counter() - started)
+        self._decoder.synchronize()
+        area = self._decoder.description.relative_area(*group.size)
+        self._counters.stepped(len(batch), time.perf_counter() - started, area)
         return moved
 
     def _finish(self, group: SizeGroup, moved: list[tuple[Sample, torch.Tensor | None]]) -> None:
@@ -152,22 +165,15 @@ class DiffusionEngine:
                 self._hand_over(Latents(sample.job, sample.latents, None, now))
 
     def _predict(self, group: SizeGroup, samples: Sequence[Sample]) -> Sequence[torch.Tensor]:
-        """The UNet's output for each sample, ``[rows, channels, h, w]``: one call for all."""
-        rows = [sample.rows for sample in samples]
-        timesteps = torch.stack([sample.timestep for sample in samples])
+        """The UNet's output for each sample. Batches of their size shrink when this one does not fit in memory."""
         try:
-            output = self._decoder.predict(
-                torch.cat([sample.model_input() for sample in samples]),
-                timesteps.repeat_interleave(torch.tensor(rows)),
-                Conditioning.cat([sample.condition for sample in samples]),
-            )
+            return predict(self._decoder, samples)
         except torch.OutOfMemoryError:
             if len(samples) > 1:
                 limit = len(samples) // 2
                 logger.warning("out of memory: batches of %dx%d pictures shrink to %d", *group.size, limit)
                 self._groups.lower_limit(group, limit)
             raise
-        return torch.split(output, rows)
 
     def _count_jobs(self) -> None:
         self._counters.occupied(self._groups.waiting, self._groups.running)

@@ -8,6 +8,9 @@ import torch
 
 ImageFormat = Literal["png", "webp", "jpeg"]
 SchedulerName = Literal["ddpm", "ddim", "dpmpp_2m"]
+Priority = Literal["normal", "high"]
+Size = tuple[int, int]
+"""Width and height in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class RenderJob:
         id: unique; a job done twice is seen once.
         states: dream states ``[num_dream_queries, hidden_size]``.
         negative_states: the guidance branch, same shape; None stands for the empty prompt's, which the pool holds.
+            Jobs with the same negative prompt should share the tensor: its conditions are then computed once.
         width: in pixels.
         height: in pixels.
         steps: denoising steps.
@@ -26,6 +30,9 @@ class RenderJob:
         seed: all noise of the picture comes from it.
         previews: early views to send, evenly spread over the steps.
         format: encoding of the picture and its previews.
+        priority: ``"high"`` goes before all that is ``"normal"`` and not yet begun: the second and later pictures of a
+            document, which holds its place in the language model while it waits.
+        timeout_s: from when it is handed to a pool; nobody wants the picture after that. None is no limit.
     """
 
     id: str
@@ -39,6 +46,18 @@ class RenderJob:
     seed: int
     previews: int = 0
     format: ImageFormat = "png"
+    priority: Priority = "normal"
+    timeout_s: float | None = None
+
+    @property
+    def size(self) -> Size:
+        """What must be equal for jobs to share a UNet call."""
+        return self.width, self.height
+
+    @property
+    def guided(self) -> bool:
+        """Whether it is drawn with guidance, and so takes two rows of the UNet's batch."""
+        return self.guidance_scale > 1
 
 
 @dataclass(frozen=True, slots=True)

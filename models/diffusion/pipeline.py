@@ -15,7 +15,6 @@ from queue import SimpleQueue
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from models.diffusion.decoder import DiffusionDecoder
 from models.diffusion.encoding import encode_image
@@ -23,13 +22,11 @@ from models.diffusion.engine import DiffusionEngine, Latents
 from models.diffusion.faults import attempt, isolate
 from models.diffusion.job import Completed, Failed, Preview, RenderedImage, RenderJob
 from models.diffusion.open_jobs import Emit, OpenJobs
+from models.diffusion.previews import PREVIEW_SHARE, PreviewBudget, shrunken
 from models.diffusion.stage import Stage
 from models.diffusion.stats import EngineCounters, EngineStats
 
 logger = logging.getLogger(__name__)
-
-_PREVIEW_LATENT_SIDE = 32
-"""A preview of bigger latents is decoded from shrunken ones: for 512-pixel pictures at a quarter of the cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +42,28 @@ class RenderPipeline:
 
     Args:
         decoder: what draws; the pipeline's threads use it alone.
-        negative_states: dream states ``[queries, hidden_size]`` of the empty prompt.
+        states_shape: that of dream states, ``(queries, hidden_size)``.
+        empty_prompt: dream states of the empty prompt, for guidance; without them guided jobs bring negative states.
         emit: takes all updates; see :class:`~models.diffusion.open_jobs.OpenJobs`.
         max_batch: jobs of one UNet call.
         max_decode_batch: pictures of one VAE call.
+        preview_share: see :class:`~models.diffusion.previews.PreviewBudget`; previews beyond it are left out.
     """
 
     def __init__(
         self,
         decoder: DiffusionDecoder,
-        negative_states: torch.Tensor,
+        states_shape: tuple[int, int],
+        empty_prompt: torch.Tensor | None,
         emit: Emit,
         *,
         max_batch: int = 8,
         max_decode_batch: int = 4,
+        preview_share: float = PREVIEW_SHARE,
     ) -> None:
         self._decoder = decoder
+        self._max_batch = max_batch
+        self._preview_budget = PreviewBudget(preview_share)
         self._counters = EngineCounters()
         self._open_jobs = OpenJobs(emit, self._counters)
         self._arrivals: SimpleQueue[RenderJob | None] = SimpleQueue()
@@ -71,7 +74,7 @@ class RenderPipeline:
             "decode", self._decode, self._die, limit=max_decode_batch, alike=_same_preparation
         )
         self._engine = DiffusionEngine(
-            decoder, negative_states, self._open_jobs, self._decoding.put, self._counters, max_batch
+            decoder, states_shape, empty_prompt, self._open_jobs, self._decoding.put, self._counters, max_batch
         )
         self._denoising = threading.Thread(target=self._denoise, name="denoise", daemon=True)
         self._decode_stream = _new_stream(decoder.device)
@@ -95,12 +98,27 @@ class RenderPipeline:
             EngineUnavailableError: no jobs are taken any more.
         """
         self._engine.validate(job)
-        self._open_jobs.open(job.id)
+        self._open_jobs.open(job)
         self._arrivals.put(job)
 
     def cancel(self, job_id: str) -> bool:
         """End a job as cancelled; its place is free at the next step. False if it had ended."""
         return self._open_jobs.end(job_id, Failed("cancelled", "The picture was cancelled."))
+
+    def expire(self, job_id: str) -> bool:
+        """End a job as timed out; its place is free at the next step. False if it had ended."""
+        return self._open_jobs.end(job_id, Failed("timeout", "The picture took too long."))
+
+    def room(self) -> int:
+        """How many more jobs would find a place in a batch, whatever their size, and not wait for one.
+
+        Of the sizes at work the fullest decides, counted against its own limit; without work it is ``max_batch``. The
+        place of a job that takes its last step next counts as free: by the time that another job has come, it is.
+        """
+        if not self.alive:
+            return 0
+        free = (self._engine.limit(size) - jobs for size, jobs in self._open_jobs.staying().items())
+        return max(0, min(free, default=self._max_batch))
 
     def stats(self) -> EngineStats:
         """What was measured so far."""
@@ -149,11 +167,26 @@ class RenderPipeline:
                 return
             self._engine.add(job)
 
-    @torch.inference_mode()
     def _decode(self, batch: list[Latents]) -> None:
-        """Latents to pixels, all in one VAE call unless it fails."""
+        """Latents, either of pictures or of previews, to pixels."""
         wanted = [latents for latents in batch if latents.job.id in self._open_jobs]
-        for latents, pixels in zip(wanted, isolate(self._to_pixels, wanted), strict=True):
+        if batch[0].preview_index is None:
+            self._to_encoding(wanted)
+        elif wanted:
+            self._decode_previews(wanted)
+
+    def _decode_previews(self, due: list[Latents]) -> None:
+        affordable = self._preview_budget.affordable(len(due), self._counters.busy_s)
+        self._counters.previewed(affordable, left_out=len(due) - affordable)
+        if affordable:
+            started = time.perf_counter()
+            self._to_encoding(due[:affordable])
+            self._preview_budget.spend(affordable, time.perf_counter() - started)
+
+    @torch.inference_mode()
+    def _to_encoding(self, batch: list[Latents]) -> None:
+        """Decode all in one VAE call, unless it fails, and pass them on."""
+        for latents, pixels in zip(batch, isolate(self._to_pixels, batch), strict=True):
             if isinstance(pixels, Exception):
                 self._fail(latents, pixels)
             else:
@@ -170,7 +203,7 @@ class RenderPipeline:
             if not latents.isfinite().all():
                 raise ValueError("the latents are not finite")
             if batch[0].preview_index is not None:
-                latents = _shrunken(latents)
+                latents = shrunken(latents)
             pictures = self._decoder.decode(latents).cpu().numpy()
         return [_read_only(picture) for picture in pictures]
 
@@ -213,12 +246,6 @@ def _same_preparation(first: Latents, second: Latents) -> bool:
     """Whether two can be decoded in one call."""
     same_kind = (first.preview_index is None) == (second.preview_index is None)
     return same_kind and first.latents.shape == second.latents.shape
-
-
-def _shrunken(latents: torch.Tensor) -> torch.Tensor:
-    """Latents whose longer side is at most that of a preview."""
-    factor = _PREVIEW_LATENT_SIDE / max(latents.shape[-2:])
-    return latents if factor >= 1 else functional.interpolate(latents, scale_factor=factor, mode="area")
 
 
 def _read_only(picture: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """One job while it is denoised."""
 
+from collections.abc import Sequence
+
 import torch
 
 from models.diffusion.conditioning import Conditioning
@@ -17,7 +19,7 @@ class Sample:
     Args:
         job: what to draw.
         decoder: what draws it.
-        negative: conditions of the guidance branch of jobs that bring none, one row.
+        guidance: conditions of the guidance branch, one row; None for a job that is not guided.
 
     Raises:
         ValueError: size, scheduler or steps do not fit the decoder.
@@ -29,11 +31,12 @@ class Sample:
         previews_given: previews that :meth:`advance` has returned.
     """
 
-    def __init__(self, job: RenderJob, decoder: DiffusionDecoder, negative: Conditioning) -> None:
+    def __init__(self, job: RenderJob, decoder: DiffusionDecoder, guidance: Conditioning | None) -> None:
         self.job = job
         self.step = 0
         self.previews_given = 0
-        self.condition = self._condition(decoder, negative)
+        condition = decoder.condition(job.states)
+        self.condition = condition if guidance is None else Conditioning.cat([guidance, condition])
         self._scheduler = make_scheduler(job.scheduler, decoder.scheduler_config, job.steps)
         self._generator = torch.Generator("cpu").manual_seed(job.seed)
         noise = torch.randn((1, *decoder.latent_shape(job.width, job.height)), generator=self._generator)
@@ -88,13 +91,17 @@ class Sample:
         unconditional, conditional = output.chunk(2)
         return unconditional + self.job.guidance_scale * (conditional - unconditional)
 
-    def _condition(self, decoder: DiffusionDecoder, negative: Conditioning) -> Conditioning:
-        condition = decoder.condition(self.job.states)
-        if self.job.guidance_scale <= 1:
-            return condition
-        if self.job.negative_states is not None:
-            negative = decoder.condition(self.job.negative_states)
-        return Conditioning.cat([negative, condition])
+
+def predict(decoder: DiffusionDecoder, samples: Sequence[Sample]) -> Sequence[torch.Tensor]:
+    """The UNet's output for each sample, float32 ``[rows, channels, h, w]``: one call for all, which have one size."""
+    rows = [sample.rows for sample in samples]
+    timesteps = torch.stack([sample.timestep for sample in samples])
+    output = decoder.predict(
+        torch.cat([sample.model_input() for sample in samples]),
+        timesteps.repeat_interleave(torch.tensor(rows)),
+        Conditioning.cat([sample.condition for sample in samples]),
+    )
+    return torch.split(output, rows)
 
 
 def preview_steps(steps: int, previews: int) -> list[int]:

@@ -2,13 +2,15 @@
 
 import statistics
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.diffusion.job import Completed, Outcome
+from models.diffusion.step_times import StepTimes
 
 _WINDOW = 64
+_WINDOW_OF_A_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,11 @@ class EngineStats:
         completed: jobs that ended with a picture.
         failed: jobs that ended without one.
         cancelled: jobs that were given up.
+        previews: early views that were decoded.
+        previews_left_out: early views that would have taken too much of the time for denoising.
         step_s: one step.
+        step_times: one step by the number of its jobs. Pictures of other sizes than the default count with their time
+            divided by their area relative to it, so that these times stand for what is drawn, whatever that is.
         job_steps_per_s: throughput while there is work.
         queue_s: from arrival to admission.
         finish_s: from the last step to the encoded picture.
@@ -41,7 +47,10 @@ class EngineStats:
     completed: int
     failed: int
     cancelled: int
+    previews: int
+    previews_left_out: int
     step_s: float | None
+    step_times: StepTimes | None
     job_steps_per_s: float | None
     queue_s: float | None
     finish_s: float | None
@@ -57,7 +66,9 @@ class EngineCounters:
         self._steps = self._job_steps = self._last_batch = 0
         self._busy_s = 0.0
         self._completed = self._failed = self._cancelled = 0
+        self._previews = self._previews_left_out = 0
         self._recent_steps: deque[tuple[int, float]] = deque(maxlen=_WINDOW)
+        self._of_default_size: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=_WINDOW_OF_A_BATCH))
         self._queue_s: deque[float] = deque(maxlen=_WINDOW)
         self._finish_s: deque[float] = deque(maxlen=_WINDOW)
         self._latency_s: deque[float] = deque(maxlen=_WINDOW)
@@ -67,14 +78,20 @@ class EngineCounters:
         with self._lock:
             self._queue_s.append(queue_s)
 
-    def stepped(self, batch: int, seconds: float) -> None:
-        """A step of ``batch`` jobs was taken."""
+    @property
+    def busy_s(self) -> float:
+        """Seconds spent in steps."""
+        return self._busy_s
+
+    def stepped(self, batch: int, seconds: float, relative_area: float = 1.0) -> None:
+        """A step of ``batch`` jobs was taken, of pictures whose area is so many times that of the default size."""
         with self._lock:
             self._steps += 1
             self._job_steps += batch
             self._busy_s += seconds
             self._last_batch = batch
             self._recent_steps.append((batch, seconds))
+            self._of_default_size[batch].append(seconds / relative_area)
 
     def occupied(self, waiting: int, running: int) -> None:
         """How many jobs wait and run now."""
@@ -85,6 +102,12 @@ class EngineCounters:
         """A picture was decoded and encoded."""
         with self._lock:
             self._finish_s.append(seconds)
+
+    def previewed(self, decoded: int, left_out: int) -> None:
+        """So many early views were due."""
+        with self._lock:
+            self._previews += decoded
+            self._previews_left_out += left_out
 
     def ended(self, outcome: Outcome, latency_s: float) -> None:
         """A job ended."""
@@ -112,12 +135,19 @@ class EngineCounters:
                 completed=self._completed,
                 failed=self._failed,
                 cancelled=self._cancelled,
+                previews=self._previews,
+                previews_left_out=self._previews_left_out,
                 step_s=_median(seconds for _, seconds in self._recent_steps),
+                step_times=self._step_times(),
                 job_steps_per_s=recent_jobs / recent_s if recent_s else None,
                 queue_s=_median(self._queue_s),
                 finish_s=_median(self._finish_s),
                 latency_s=_median(self._latency_s),
             )
+
+    def _step_times(self) -> StepTimes | None:
+        measured = ((batch, statistics.median(seconds)) for batch, seconds in sorted(self._of_default_size.items()))
+        return StepTimes(tuple(measured)) if self._of_default_size else None
 
 
 def _median(seconds: Iterable[float]) -> float | None:

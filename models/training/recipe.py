@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from models.diffusion.decoder import DiffusionDecoder, SamplingDefaults
+from models.diffusion.decoder import DiffusionDecoder
+from models.diffusion.description import SamplingDefaults
 from models.dreamllm import DreamLLMForConditionalGeneration, DreamLLMProcessor
 from models.training.autoencoder import SCHEDULE as AUTOENCODER_SCHEDULE
 from models.training.autoencoder import train_autoencoder

@@ -5,6 +5,7 @@ import torch
 
 from models.diffusion.decoder import DiffusionDecoder
 from tests.diffusion.stepped_engine import SteppedEngine
+from tests.diffusion.updates import Updates
 from tests.tiny_diffusion import random_decoder, random_states
 
 
@@ -21,3 +22,8 @@ def negative_states() -> torch.Tensor:
 @pytest.fixture
 def stepped(decoder: DiffusionDecoder, negative_states: torch.Tensor) -> SteppedEngine:
     return SteppedEngine(decoder, negative_states)
+
+
+@pytest.fixture
+def updates() -> Updates:
+    return Updates()

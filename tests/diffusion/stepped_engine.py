@@ -12,19 +12,26 @@ from models.diffusion.stats import EngineCounters
 class SteppedEngine:
     """An engine on the test's thread. What it hands over stays here."""
 
-    def __init__(self, decoder: DiffusionDecoder, negative_states: torch.Tensor, max_batch: int = 8) -> None:
+    def __init__(self, decoder: DiffusionDecoder, empty_prompt: torch.Tensor, max_batch: int = 8) -> None:
         self.counters = EngineCounters()
         self.updates: list[tuple[str, JobUpdate]] = []
         self.handed_over: list[Latents] = []
         self.open_jobs = OpenJobs(lambda job_id, update: self.updates.append((job_id, update)), self.counters)
+        queries, hidden_size = empty_prompt.shape
         self.engine = DiffusionEngine(
-            decoder, negative_states, self.open_jobs, self.handed_over.append, self.counters, max_batch
+            decoder,
+            (queries, hidden_size),
+            empty_prompt,
+            self.open_jobs,
+            self.handed_over.append,
+            self.counters,
+            max_batch,
         )
 
     def add(self, *jobs: RenderJob) -> None:
         for job in jobs:
             self.engine.validate(job)
-            self.open_jobs.open(job.id)
+            self.open_jobs.open(job)
             self.engine.add(job)
 
     def step(self) -> None:

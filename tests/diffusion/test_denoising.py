@@ -1,6 +1,7 @@
 """What the engine computes: the picture of a job, whatever else is drawn beside it."""
 
 import dataclasses
+import weakref
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from models.diffusion.decoder import DiffusionDecoder
 from models.diffusion.job import RenderJob
 from tests.diffusion.stepped_engine import SteppedEngine
-from tests.tiny_diffusion import HIDDEN_SIZE, QUERIES, make_render_job, random_decoder
+from tests.tiny_diffusion import STATES_SHAPE, make_render_job, random_decoder, random_states
 
 SCHEDULERS = ["ddpm", "ddim", "dpmpp_2m"]
 
@@ -71,12 +72,10 @@ def test_the_checkpoints_noise_schedule_is_followed(
     beta_schedule: str,
     spacing: dict[str, Any],
 ) -> None:
-    decoder.scheduler_config = {
-        **decoder.scheduler_config,
-        "prediction_type": prediction_type,
-        "beta_schedule": beta_schedule,
-        **spacing,
-    }
+    schedule = {"prediction_type": prediction_type, "beta_schedule": beta_schedule, **spacing}
+    decoder.description = dataclasses.replace(
+        decoder.description, scheduler_config={**decoder.scheduler_config, **schedule}
+    )
     job = make_render_job("a", scheduler=scheduler, steps=5)
     drawn = SteppedEngine(decoder, negative_states).draw(job)["a"]
     torch.testing.assert_close(drawn, drawn_plainly(decoder, job, negative_states), atol=1e-4, rtol=1e-4)
@@ -106,7 +105,7 @@ def test_a_job_draws_the_same_picture_alone_and_in_any_batch(
     together = SteppedEngine(decoder, negative_states, max_batch=4)
     arrivals: dict[int, list[RenderJob]] = {}
     for number, request in enumerate(requests):
-        own_negative = torch.full((QUERIES, HIDDEN_SIZE), 0.1 * number) if request.pop("own_negative") else None
+        own_negative = torch.full(STATES_SHAPE, 0.1 * number) if request.pop("own_negative") else None
         arrives = request.pop("arrives")
         arrivals.setdefault(arrives, []).append(make_render_job(str(number), negative_states=own_negative, **request))
     jobs = [job for batch in arrivals.values() for job in batch]
@@ -139,6 +138,53 @@ def test_a_job_without_negative_states_is_guided_by_the_empty_prompt(
     drawn = stepped.draw(implicit, explicit, other)
     torch.testing.assert_close(drawn["implicit"], drawn["explicit"], atol=1e-4, rtol=0)
     assert (drawn["implicit"] - drawn["other"]).abs().max() > 1e-2
+
+
+@pytest.fixture
+def projected(decoder: DiffusionDecoder, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """What the projector was called with, ``[queries, hidden_size]`` each."""
+    calls: list[torch.Tensor] = []
+    project = decoder.projector.forward
+
+    def recorded(states: torch.Tensor) -> torch.Tensor:
+        calls.extend(states)
+        projection: torch.Tensor = project(states)
+        return projection
+
+    monkeypatch.setattr(decoder.projector, "forward", recorded)
+    return calls
+
+
+def test_the_guidance_branch_of_the_empty_prompt_is_computed_once_for_all_jobs(
+    decoder: DiffusionDecoder, negative_states: torch.Tensor, projected: list[torch.Tensor]
+) -> None:
+    engine = SteppedEngine(decoder, negative_states, max_batch=2)
+    engine.draw(*(make_render_job(str(number)) for number in range(5)))
+    engine.draw(make_render_job("later", width=64))
+    assert sum(torch.equal(states, negative_states) for states in projected) == 1
+    assert len(projected) == 6 + 1
+
+
+def test_the_guidance_branch_of_a_negative_prompt_is_computed_once_for_jobs_that_share_its_tensor(
+    stepped: SteppedEngine, projected: list[torch.Tensor]
+) -> None:
+    shared, equal = random_states(5), random_states(5)
+    drawn = stepped.draw(
+        make_render_job("a", negative_states=shared, seed=1),
+        make_render_job("b", negative_states=shared, seed=2),
+        make_render_job("c", negative_states=equal, seed=1, states=random_states(sum(b"a"))),
+    )
+    assert sum(torch.equal(states, shared) for states in projected) == 2
+    torch.testing.assert_close(drawn["a"], drawn["c"], atol=1e-4, rtol=0)
+
+
+def test_only_the_latest_negative_prompts_are_kept_in_memory(stepped: SteppedEngine) -> None:
+    tensors = [random_states(number) for number in range(40)]
+    kept = [weakref.ref(tensor) for tensor in tensors]
+    for number in range(40):
+        stepped.draw(make_render_job(str(number), negative_states=tensors.pop(), steps=1))
+        stepped.handed_over.clear()
+    assert sum(reference() is not None for reference in kept) < 40
 
 
 @pytest.mark.parametrize(

@@ -17,43 +17,11 @@ from PIL import Image
 from models.diffusion import pipeline as pipeline_module
 from models.diffusion.decoder import DiffusionDecoder
 from models.diffusion.encoding import encode_image
-from models.diffusion.job import Completed, Failed, JobUpdate, Outcome, Preview, Progress, RenderJob
+from models.diffusion.job import Completed, Failed, Preview, Progress, RenderJob
 from models.diffusion.open_jobs import EngineUnavailableError
 from models.diffusion.pipeline import RenderPipeline
-from tests.tiny_diffusion import make_render_job, random_decoder, random_states
-
-PATIENCE_S = 60
-"""How long a test waits for what must happen before it fails; no test passes because of it."""
-
-
-class Updates:
-    """All that a pipeline told, with a way to wait for it."""
-
-    def __init__(self) -> None:
-        self.all: list[tuple[str, JobUpdate]] = []
-        self._changed = threading.Condition()
-
-    def emit(self, job_id: str, update: JobUpdate) -> None:
-        with self._changed:
-            self.all.append((job_id, update))
-            self._changed.notify_all()
-
-    def of(self, job_id: str) -> list[JobUpdate]:
-        return [update for told, update in list(self.all) if told == job_id]
-
-    def outcomes(self, job_id: str) -> list[Outcome]:
-        return [update for update in self.of(job_id) if isinstance(update, Outcome)]
-
-    def wait(self, condition: Callable[[], Any]) -> None:
-        with self._changed:
-            assert self._changed.wait_for(condition, PATIENCE_S), "it did not happen"
-
-    def outcome(self, job_id: str) -> Outcome:
-        self.wait(lambda: self.outcomes(job_id))
-        return self.outcomes(job_id)[0]
-
-    def wait_for_steps(self, job_id: str, steps: int) -> None:
-        self.wait(lambda: sum(isinstance(update, Progress) for update in self.of(job_id)) >= steps)
+from tests.diffusion.updates import PATIENCE_S, Updates
+from tests.tiny_diffusion import EVERY_PREVIEW, STATES_SHAPE, make_render_job, random_decoder, random_states
 
 
 class Gate:
@@ -85,13 +53,16 @@ def recorded(call: Callable[..., Any], keep: Callable[[torch.Tensor], None]) -> 
 
 
 @pytest.fixture
-def updates() -> Updates:
-    return Updates()
-
-
-@pytest.fixture
 def pipeline(decoder: DiffusionDecoder, negative_states: torch.Tensor, updates: Updates) -> Iterator[RenderPipeline]:
-    pipeline = RenderPipeline(decoder, negative_states, updates.emit, max_batch=4, max_decode_batch=3)
+    pipeline = RenderPipeline(
+        decoder,
+        STATES_SHAPE,
+        negative_states,
+        updates.emit,
+        max_batch=4,
+        max_decode_batch=3,
+        preview_share=EVERY_PREVIEW,
+    )
     pipeline.start()
     yield pipeline
     pipeline.close(drain_s=0)
@@ -201,8 +172,22 @@ def test_a_preview_and_a_picture_of_one_shape_are_not_decoded_together(
     assert preview.image.pixels.shape == (32, 64, 3)
 
 
+def test_previews_that_denoising_has_not_paid_for_are_left_out_and_counted(
+    decoder: DiffusionDecoder, negative_states: torch.Tensor, updates: Updates
+) -> None:
+    frugal = RenderPipeline(
+        decoder, STATES_SHAPE, negative_states, updates.emit, max_decode_batch=1, preview_share=1e-9
+    )
+    frugal.start()
+    frugal.add(make_render_job("a", steps=8, previews=3))
+    assert isinstance(updates.outcome("a"), Completed)
+    assert [update.index for update in updates.of("a") if isinstance(update, Preview)] == [0]
+    frugal.close(drain_s=0)
+    assert (frugal.stats().previews, frugal.stats().previews_left_out) == (1, 2)
+
+
 def test_latents_that_are_not_finite_fail_their_job_alone(pipeline: RenderPipeline, updates: Updates) -> None:
-    pipeline.add(make_render_job("bad", guidance_scale=float("nan"), negative_states=None, steps=3))
+    pipeline.add(make_render_job("bad", states=torch.full(STATES_SHAPE, torch.nan), steps=3))
     pipeline.add(make_render_job("good", steps=3))
     assert updates.outcome("bad") == Failed("render_failed", "The picture could not be drawn.")
     assert isinstance(updates.outcome("good"), Completed)
@@ -249,6 +234,28 @@ def test_nothing_is_told_of_a_job_after_it_was_cancelled_even_while_it_is_decode
     updates.outcome("next")
     assert updates.of("cancelled")[-1] == Failed("cancelled", "The picture was cancelled.")
     assert len(updates.outcomes("cancelled")) == 1
+
+
+def test_a_job_that_expires_ends_as_timed_out(pipeline: RenderPipeline, updates: Updates) -> None:
+    pipeline.add(make_render_job("slow", steps=999))
+    updates.wait_for_steps("slow", 1)
+    assert pipeline.expire("slow")
+    assert not pipeline.expire("slow")
+    assert updates.of("slow")[-1] == Failed("timeout", "The picture took too long.")
+
+
+def test_without_the_empty_prompt_a_job_with_guidance_must_bring_its_negative_states(
+    decoder: DiffusionDecoder, negative_states: torch.Tensor, updates: Updates
+) -> None:
+    worker = RenderPipeline(decoder, STATES_SHAPE, None, updates.emit)
+    worker.start()
+    with pytest.raises(ValueError, match="negative states"):
+        worker.add(make_render_job("a"))
+    worker.add(make_render_job("a", negative_states=negative_states))
+    worker.add(make_render_job("unguided", guidance_scale=1.0))
+    worker.close(drain_s=PATIENCE_S)
+    assert isinstance(updates.outcome("a"), Completed)
+    assert isinstance(updates.outcome("unguided"), Completed)
 
 
 def test_an_id_that_is_running_is_refused(
@@ -330,7 +337,7 @@ def test_every_job_ends_exactly_once_whatever_arrives_and_is_cancelled(
     arrivals: list[tuple[dict[str, Any], str]],
 ) -> None:
     updates = Updates()
-    pipeline = RenderPipeline(random_decoder(), random_states(999), updates.emit, max_batch=3)
+    pipeline = RenderPipeline(random_decoder(), STATES_SHAPE, random_states(999), updates.emit, max_batch=3)
     pipeline.start()
     jobs: list[RenderJob] = []
     for number, (changes, fate) in enumerate(arrivals):

@@ -14,12 +14,20 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionXLPipeline, U
 
 from models.diffusion.condition_projector import ConditionProjector
 from models.diffusion.conditioning import Conditioning
-from models.diffusion.decoder import DiffusionDecoder, SamplingDefaults
+from models.diffusion.decoder import DiffusionDecoder
+from models.diffusion.description import SamplingDefaults
 from models.diffusion.job import Completed, RenderJob
 from models.diffusion.pipeline import RenderPipeline
 from tests.diffusion.stepped_engine import SteppedEngine
 from tests.diffusion.tiny_sdxl import POOLED_DIM, SCHEDULER_CONFIG, random_sdxl_decoder
-from tests.tiny_diffusion import CROSS_ATTENTION_DIM, HIDDEN_SIZE, make_render_job, random_decoder, random_states
+from tests.tiny_diffusion import (
+    CROSS_ATTENTION_DIM,
+    HIDDEN_SIZE,
+    STATES_SHAPE,
+    make_render_job,
+    random_decoder,
+    random_states,
+)
 
 
 @pytest.fixture
@@ -99,6 +107,7 @@ def test_the_final_picture_equals_that_of_diffusers_pipeline(
     outcomes: list[Completed] = []
     pipeline = RenderPipeline(
         sdxl,
+        STATES_SHAPE,
         negative_states,
         lambda _, update: outcomes.append(update) if isinstance(update, Completed) else None,
     )
@@ -221,7 +230,7 @@ def test_the_published_unet_reads_1280_pooled_values_and_draws_1024_pixels() -> 
     assert sum(parameter.numel() for parameter in unet.parameters()) == 2_567_463_684
     decoder = DiffusionDecoder(projector, unet, vae, SCHEDULER_CONFIG, SamplingDefaults(), pooled_projector)
     assert decoder.image_size == 1024
-    assert decoder.size_multiple == 32
+    assert decoder.description.size_multiple == 32
     states = torch.empty(196, 4096, device="meta")
     condition = decoder.condition(states)
     assert condition.states.shape == (1, 196, 2048)

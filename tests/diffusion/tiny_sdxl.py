@@ -4,7 +4,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from models.diffusion.condition_projector import ConditionProjector
-from models.diffusion.decoder import DiffusionDecoder, SamplingDefaults
+from models.diffusion.decoder import DiffusionDecoder
+from models.diffusion.description import SamplingDefaults
 from tests.tiny_diffusion import CROSS_ATTENTION_DIM, HIDDEN_SIZE
 
 POOLED_DIM = 20

@@ -8,7 +8,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPVisionConfig, LlamaConfig
 
 from models.diffusion.condition_projector import ConditionProjector
-from models.diffusion.decoder import DiffusionDecoder, SamplingDefaults
+from models.diffusion.decoder import DiffusionDecoder
+from models.diffusion.description import SamplingDefaults
 from models.diffusion.sdxl import pooled_dim
 from models.dreamllm.configuration import DreamLLMConfig
 from models.dreamllm.conversion import tokens

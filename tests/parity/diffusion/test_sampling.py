@@ -223,7 +223,9 @@ def test_the_files_that_a_pool_sends_out_hold_the_official_pictures(
     official_decoder: DiffusionDecoder, report: DifferenceReport, run: Run
 ) -> None:
     outcomes: dict[str, JobUpdate] = {}
-    pipeline = RenderPipeline(official_decoder, golden("dream_states")["uncond_states"][0], outcomes.__setitem__)
+    empty_prompt = golden("dream_states")["uncond_states"][0]
+    queries, hidden_size = empty_prompt.shape
+    pipeline = RenderPipeline(official_decoder, (queries, hidden_size), empty_prompt, outcomes.__setitem__)
     pipeline.start()
     for job in jobs_of(run, official_decoder):
         pipeline.add(job)

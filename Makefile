@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 TORCH := 2.13.0
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 RUN := $(BIN)/dreamserve
+LOCK := uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-annotate --no-emit-package torch \
+	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve test lint types imports check ci train lock clean
@@ -56,9 +58,10 @@ ci: check test demo ## what .ci/run calls
 train: install ## train the embedded default model from nothing (hours on two CPU cores)
 	$(RUN) train
 
-lock: ## renew requirements/cpu.lock (needs uv and, where torch's CPU build is in a folder, UV_FIND_LINKS)
-	uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --generate-hashes --no-annotate \
-		--no-emit-package torch --custom-compile-command "make lock" --output-file requirements/cpu.lock
+lock: ## renew requirements/*.lock (needs uv and, where torch's CPU build is in a folder, UV_FIND_LINKS)
+	$(LOCK) --extra cpu --extra dev --output-file requirements/cpu.lock
+	$(LOCK) --extra cpu --constraint requirements/cpu.lock --output-file requirements/cpu-server.lock
+	$(LOCK) --constraint requirements/cpu.lock --output-file requirements/cpu-worker.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage *.egg-info

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,6 +41,8 @@ class TextDefaults:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Path) -> Self:
@@ -51,7 +53,7 @@ class TextDefaults:
         """
         file = checkpoint / "generation_config.json"
         config: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-        given = {name: config[name] for name in ("temperature", "top_p", "top_k") if config.get(name) is not None}
+        given = {field.name: config[field.name] for field in fields(cls) if config.get(field.name) is not None}
         greedy = {"temperature": 0.0} if config.get("do_sample") is False else {}
         return cls(**{**greedy, **given})
 
@@ -66,6 +68,7 @@ class Backend:
         pool: draws its pictures.
         drawing: how, by default.
         text: how text is sampled, by default.
+        draws_here: whether the pool draws in this process, and is warmed up by it. Others see to that themselves.
     """
 
     engine: LLMEngine
@@ -73,6 +76,7 @@ class Backend:
     pool: DiffusionPool
     drawing: DrawingDefaults
     text: TextDefaults = TextDefaults()
+    draws_here: bool = True
 
 
 WARM_UP_STEPS = 3  # a median of three: the first step, slow on most devices, does not count
@@ -92,6 +96,8 @@ async def warm_up(backend: Backend) -> None:
     async for _ in backend.engine.generate("warm-up", prompt, sampling):
         pass
     states = await backend.engine.dream_states("warm-up-dream", prompt)
+    if not backend.draws_here:
+        return
     drawing = backend.drawing
     job = RenderJob(
         id="warm-up",

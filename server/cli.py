@@ -1,6 +1,7 @@
-"""The command line: ``dreamserve serve | generate | demo | train | convert``."""
+"""The command line: ``dreamserve serve | worker | generate | demo | train | convert``."""
 
 import gc
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,8 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from server.listener import listen
+from server.pool.redis_url import parse_redis_url
 from server.settings import Settings
 
 app = typer.Typer(
@@ -31,6 +34,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     model: Annotated[Path | None, typer.Option(help="Checkpoint folder. Default: the embedded model.")] = None,
     served_name: Annotated[str | None, typer.Option(help="Name of the model for callers.")] = None,
+    redis: Annotated[str | None, typer.Option(help="redis://…: let workers draw. Default: this process does.")] = None,
     device: Annotated[str | None, typer.Option(help="Torch device that draws. Default: a GPU if there is one.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
@@ -39,28 +43,23 @@ def serve(
     flags: dict[str, dict[str, Any]] = {
         "server": {"host": host, "port": port},
         "model": {"path": model, "served_name": served_name},
+        "redis": {"url": redis},
         "diffusion": {"device": device},
         "log": {"level": log_level, "format": log_format},
     }
     settings = load_settings(config, flags)
-    if not (settings.model.path / "config.json").is_file():
-        errors.print(f"there is no checkpoint at {settings.model.path}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(2)
+    require_redis_url(settings)
+    require_checkpoint(settings)
 
     # Imports torch, which the client commands should not wait for.
     from server.app import create_app
-    from server.http_server import HTTPServer, listen
+    from server.http_server import HTTPServer
     from server.observe.logging import configure_logging
     from server.service import State
 
     configure_logging(settings.log.level, settings.log.format)
-    try:
-        # Before the model is loaded, which takes a while.
-        listener = listen(settings.server)
-    except OSError as error:
-        message = f"cannot listen on {settings.server.host}, port {settings.server.port}: {error.strerror}"
-        errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    # Before the model is loaded, which takes a while.
+    listener = require_listener(settings.server.host, settings.server.port)
     application = create_app(settings)
     server = HTTPServer(application, application.state.service, on_ready=announce)
     server.run([listener])
@@ -68,6 +67,75 @@ def serve(
     gc.collect()
     if not server.started or application.state.service.state is State.FAILED:
         raise typer.Exit(1)
+
+
+@app.command()
+def worker(
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    redis: Annotated[str | None, typer.Option(help="redis://…: where the image jobs are.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Checkpoint folder. Default: the embedded model.")] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device that draws. Default: a GPU if there is one.")] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Choose the batch limit by measuring.")] = False,
+    host: Annotated[str | None, typer.Option(help="Address of health checks and metrics.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the same; 0 takes a free one.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
+) -> None:
+    """Draw for servers that share a Redis. Loads only the diffusion side of the checkpoint.
+
+    With --calibrate and no Redis: print how long a step takes at each batch size, and leave.
+    """
+    flags: dict[str, dict[str, Any]] = {
+        "redis": {"url": redis},
+        "model": {"path": model},
+        "diffusion": {"device": device},
+        "worker": {"host": host, "port": port},
+        "log": {"level": log_level, "format": log_format},
+    }
+    settings = load_settings(config, flags)
+    require_redis_url(settings)
+    require_checkpoint(settings)
+    if settings.redis.url is None and not calibrate:
+        errors.print("a worker needs a Redis to take jobs from: --redis redis://…", style="red", highlight=False)
+        raise typer.Exit(2)
+
+    # Imports torch, which the client commands should not wait for.
+    from server.observe.logging import configure_logging
+    from server.pool import worker_command
+
+    configure_logging(settings.log.level, settings.log.format)
+    if settings.redis.url is None:
+        raise typer.Exit(worker_command.calibrate(settings, console))
+    listener = require_listener(settings.worker.host, settings.worker.port)
+    raise typer.Exit(worker_command.work(settings, listener, console, calibrate=calibrate))
+
+
+def require_redis_url(settings: Settings) -> None:
+    """End the command if the place of the Redis cannot be understood. It may be away."""
+    if settings.redis.url is None:
+        return
+    try:
+        parse_redis_url(settings.redis.url.get_secret_value())
+    except ValueError as error:
+        errors.print(f"setting redis.url: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def require_checkpoint(settings: Settings) -> None:
+    """End the command if there is no checkpoint."""
+    if not (settings.model.path / "config.json").is_file():
+        errors.print(f"there is no checkpoint at {settings.model.path}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(2)
+
+
+def require_listener(host: str, port: int) -> socket.socket:
+    """A listening socket. Ends the command if there can be none."""
+    try:
+        return listen(host, port)
+    except OSError as error:
+        message = f"cannot listen on {host}, port {port}: {error.strerror}"
+        errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 def load_settings(config: Path | None, flags: dict[str, dict[str, Any]]) -> Settings:

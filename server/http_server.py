@@ -1,7 +1,6 @@
 """uvicorn, with an end that no caller notices: on SIGTERM it goes on answering while running documents finish."""
 
 import asyncio
-import socket
 from collections.abc import Callable
 from types import FrameType
 
@@ -9,7 +8,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from server.service import Service, State
-from server.settings import ServerSettings
 
 LAST_BYTES_S = 5  # for slow readers to take the last events of their streams
 
@@ -73,13 +71,3 @@ class HTTPServer(uvicorn.Server):
         if drained:
             await asyncio.gather(*self._drains)
         return stop or drained or self._service.state is State.FAILED
-
-
-def listen(settings: ServerSettings) -> socket.socket:
-    """A socket that connections wait at until the server takes them.
-
-    Raises:
-        OSError: the address is in use, or none of this machine.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    return socket.create_server((settings.host, settings.port), family=family)

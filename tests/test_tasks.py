@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from server.interleave.tasks import end
+from server.tasks import end
 
 
 async def test_a_task_has_ended_when_end_returns() -> None:

@@ -25,6 +25,12 @@ class EngineCollector(Collector):
         }
         for name, (description, value) in counters.items():
             yield CounterMetricFamily(f"dreamserve_diffusion_{name}", description, value)
+        previews = CounterMetricFamily(
+            "dreamserve_diffusion_previews", "Early views due, by outcome.", labels=["outcome"]
+        )
+        previews.add_metric(["decoded"], stats.previews)
+        previews.add_metric(["left_out"], stats.previews_left_out)
+        yield previews
         jobs = CounterMetricFamily("dreamserve_diffusion_jobs", "Image jobs ended, by how.", labels=["outcome"])
         for outcome in ("completed", "failed", "cancelled"):
             jobs.add_metric([outcome], getattr(stats, outcome))

@@ -2,43 +2,35 @@
 
 import asyncio
 import contextlib
-from collections import Counter, deque
-from collections.abc import AsyncGenerator
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, field
 
 import torch
 
 from models.diffusion.decoder import DiffusionDecoder
-from models.diffusion.job import Completed, Failed, JobUpdate, Progress, RenderJob
+from models.diffusion.job import Completed, Failed, JobUpdate, Progress, RenderJob, Size
 from models.diffusion.open_jobs import EngineUnavailableError
 from models.diffusion.pipeline import RenderPipeline
+from models.diffusion.previews import PREVIEW_SHARE
 from models.diffusion.stats import EngineStats
+from models.diffusion.step_times import StepTimes
 from server.pool.base import ImageUpdate, PoolDeadError, PoolLoad, Queued, RenderError
+from server.pool.updates import Updates
 
 
+@dataclass(slots=True, eq=False)
 class _Rendering:
-    """A job and the updates that its consumer has not taken yet. Lives on the event loop."""
+    """A job whose consumer has not left. Lives on the event loop."""
 
-    def __init__(self, job: RenderJob) -> None:
-        self.size = (job.width, job.height)
-        self.steps_left = job.steps
-        self._updates: deque[JobUpdate] = deque()
-        self._arrived = asyncio.Event()
+    job: RenderJob
+    steps_left: int
+    updates: Updates = field(default_factory=Updates)
 
-    def put(self, update: JobUpdate) -> None:
-        """Add an update. Of progress that nobody took yet only the latest is kept: a slow consumer costs little."""
-        if isinstance(update, Progress):
-            self.steps_left = update.steps - update.step
-            if self._updates and isinstance(self._updates[-1], Progress):
-                self._updates.pop()
-        self._updates.append(update)
-        self._arrived.set()
-
-    async def get(self) -> JobUpdate:
-        """The next update, as soon as there is one."""
-        while not self._updates:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._updates.popleft()
+    def passes(self, other: "_Rendering") -> bool:
+        """Whether this one, coming later, gets its place in a batch earlier."""
+        begun = other.steps_left < other.job.steps
+        return self.job.priority == "high" and other.job.priority == "normal" and not begun
 
 
 class LocalPool:
@@ -48,21 +40,31 @@ class LocalPool:
         decoder: the diffusion side of the checkpoint.
         max_batch: jobs that share a UNet call.
         max_decode_batch: pictures that share a VAE call.
+        preview_share: see :class:`~models.diffusion.previews.PreviewBudget`.
     """
 
-    def __init__(self, decoder: DiffusionDecoder, *, max_batch: int = 8, max_decode_batch: int = 4) -> None:
+    def __init__(
+        self,
+        decoder: DiffusionDecoder,
+        *,
+        max_batch: int = 8,
+        max_decode_batch: int = 4,
+        preview_share: float = PREVIEW_SHARE,
+    ) -> None:
         self._decoder = decoder
         self._max_batch = max_batch
         self._max_decode_batch = max_decode_batch
+        self._preview_share = preview_share
         self._pipeline: RenderPipeline | None = None
         self._renderings: dict[str, _Rendering] = {}
 
-    def start(self, negative_states: torch.Tensor) -> None:
+    def start(self, empty_prompt: torch.Tensor) -> None:
         """Start the engine. Its speed is not known before the first picture.
 
         Args:
-            negative_states: dream states ``[num_dream_queries, hidden_size]`` of the empty prompt.
+            empty_prompt: dream states ``[num_dream_queries, hidden_size]`` of the empty prompt.
         """
+        queries, hidden_size = empty_prompt.shape
         loop = asyncio.get_running_loop()
 
         def emit(job_id: str, update: JobUpdate) -> None:
@@ -72,10 +74,12 @@ class LocalPool:
 
         self._pipeline = RenderPipeline(
             self._decoder,
-            negative_states,
+            (queries, hidden_size),
+            empty_prompt,
             emit,
             max_batch=self._max_batch,
             max_decode_batch=self._max_decode_batch,
+            preview_share=self._preview_share,
         )
         self._pipeline.start()
 
@@ -89,10 +93,12 @@ class LocalPool:
 
         Raises:
             RenderError: ``"invalid_job"`` for a job that cannot be drawn, ``"unavailable"`` when no jobs are taken or
-                the engine died, ``"cancelled"`` after :meth:`cancel`, ``"render_failed"`` for everything else.
+                the engine died, ``"cancelled"`` after :meth:`cancel`, ``"timeout"`` when the job's time has run out,
+                ``"render_failed"`` for everything else.
         """
         pipeline = self._running_pipeline()
-        queued = self._place_in_line(job, pipeline.stats())
+        rendering = _Rendering(job, steps_left=job.steps)
+        queued = self._place_in_line(rendering, pipeline.stats())
         try:
             pipeline.add(job)
         except ValueError as error:
@@ -100,17 +106,22 @@ class LocalPool:
         except EngineUnavailableError as error:
             raise RenderError("unavailable", str(error)) from error
         # Deliveries come through the event loop, which cannot run between add and here: none is missed.
-        rendering = self._renderings[job.id] = _Rendering(job)
+        self._renderings[job.id] = rendering
+        expiry: asyncio.TimerHandle | None = None
+        if job.timeout_s is not None:
+            expiry = asyncio.get_running_loop().call_later(job.timeout_s, pipeline.expire, job.id)
         try:
             yield queued
             while True:
-                update = await rendering.get()
+                update = await rendering.updates.get()
                 if isinstance(update, Failed):
                     raise RenderError(update.code, update.message)
                 yield update
                 if isinstance(update, Completed):
                     return
         finally:
+            if expiry is not None:
+                expiry.cancel()
             del self._renderings[job.id]
             pipeline.cancel(job.id)
 
@@ -123,15 +134,13 @@ class LocalPool:
         """How busy the pool is now."""
         if self._pipeline is None:
             return PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=0)
-        ahead = self._ahead()
-        by_size = Counter(rendering.size for rendering in ahead)
-        waiting = sum(max(0, jobs - self._max_batch) for jobs in by_size.values())
-        job_steps = sum(rendering.steps_left for rendering in ahead)
-        job_steps_per_s = self._pipeline.stats().job_steps_per_s
+        lines = self._lines()
+        waiting = sum(max(0, len(line) - self._max_batch) for line in lines.values())
+        step_times = self._pipeline.stats().step_times
         return PoolLoad(
             queue_depth=waiting,
-            running=len(ahead) - waiting,
-            seconds_ahead=job_steps / job_steps_per_s if job_steps_per_s else 0.0,
+            running=sum(len(line) for line in lines.values()) - waiting,
+            seconds_ahead=self._seconds_ahead(lines.values(), step_times) if step_times else 0.0,
             workers_alive=int(self._pipeline.alive),
         )
 
@@ -158,21 +167,43 @@ class LocalPool:
         return self._pipeline
 
     def _deliver(self, job_id: str, update: JobUpdate) -> None:
-        if rendering := self._renderings.get(job_id):
-            rendering.put(update)
+        rendering = self._renderings.get(job_id)
+        if rendering is None:
+            return
+        if isinstance(update, Progress):
+            rendering.steps_left = update.steps - update.step
+        rendering.updates.put(update)
 
-    def _ahead(self) -> list[_Rendering]:
-        """The jobs that are denoised or wait to be."""
-        return [rendering for rendering in self._renderings.values() if rendering.steps_left]
+    def _lines(self) -> dict[Size, list[_Rendering]]:
+        """The jobs that are denoised or wait to be, by size."""
+        lines: dict[Size, list[_Rendering]] = defaultdict(list)
+        for rendering in self._renderings.values():
+            if rendering.steps_left:
+                lines[rendering.job.size].append(rendering)
+        return lines
 
-    def _place_in_line(self, job: RenderJob, stats: EngineStats) -> Queued:
-        """Where a new job stands: batches hold one size, in order of arrival, and the sizes take turns."""
-        ahead = self._ahead()
-        same_size = [rendering for rendering in ahead if rendering.size == (job.width, job.height)]
-        position = max(0, len(same_size) - self._max_batch + 1)
-        if stats.step_s is None:
+    def _place_in_line(self, new: _Rendering, stats: EngineStats) -> Queued:
+        """Where a new job stands: batches hold one size, and the sizes take turns."""
+        lines = self._lines()
+        ahead = [other for other in lines[new.job.size] if not new.passes(other)]
+        position = max(0, len(ahead) - self._max_batch + 1)
+        if stats.step_times is None:
             return Queued(position, None)
-        sizes = len({(job.width, job.height), *(rendering.size for rendering in ahead)})
-        job_steps = sum(rendering.steps_left for rendering in same_size) if position else 0
-        steps = job.steps + job_steps / self._max_batch
-        return Queued(position, stats.step_s * steps * sizes + (stats.finish_s or 0.0))
+        lines[new.job.size].append(new)
+        turn_s = sum(self._step_s(line, stats.step_times) for line in lines.values())
+        turns = new.steps_left + (_job_steps(ahead) / self._max_batch if position else 0)
+        return Queued(position, turn_s * turns + (stats.finish_s or 0.0))
+
+    def _seconds_ahead(self, lines: Iterable[list[_Rendering]], step_times: StepTimes) -> float:
+        return sum(
+            self._step_s(line, step_times) * _job_steps(line) / min(len(line), self._max_batch) for line in lines
+        )
+
+    def _step_s(self, line: list[_Rendering], step_times: StepTimes) -> float:
+        """One step of the batch that these jobs of one size make."""
+        area = self._decoder.description.relative_area(*line[0].job.size)
+        return step_times.seconds(min(len(line), self._max_batch)) * area
+
+
+def _job_steps(renderings: Iterable[_Rendering]) -> int:
+    return sum(rendering.steps_left for rendering in renderings)

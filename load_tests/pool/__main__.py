@@ -1,0 +1,65 @@
+"""``python -m load_tests.pool [--quick] [BENCHMARK ...]``: the goals of the pool, with their conditions."""
+
+import argparse
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import torch
+from redis import Redis
+
+from load_tests.conditions import print_conditions
+from load_tests.pool import commands, handoff, latency, memory, previews, throughput
+from load_tests.pool.bench import FULL, QUICK, Bench, open_bench
+from load_tests.pool.traffic import MAX_BATCH
+
+BENCHMARKS: dict[str, Callable[[Bench], Coroutine[Any, Any, None]]] = {
+    "throughput": throughput.measure,
+    "latency": latency.measure,
+    "handoff": handoff.measure,
+    "commands": commands.measure,
+    "memory": memory.measure,
+    "previews": previews.measure,
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m load_tests.pool", description=__doc__)
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; all if none")
+    parser.add_argument("--quick", action="store_true", help="a minute, for numbers that mean little")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="of torch in each process; more than the cores that are free makes all numbers noise",
+    )
+    arguments = parser.parse_args()
+    if unknown := set(arguments.benchmarks) - set(BENCHMARKS):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    torch.set_num_threads(arguments.threads)
+    with open_bench(torch.device(arguments.device), QUICK if arguments.quick else FULL) as bench:
+        describe(bench)
+        for name in arguments.benchmarks or BENCHMARKS:
+            print(f"\n{name}", flush=True)
+            asyncio.run(BENCHMARKS[name](bench))
+
+
+def describe(bench: Bench) -> None:
+    """Print the conditions."""
+    parameters = sum(parameter.numel() for parameter in bench.decoder.unet.parameters())
+    with Redis.from_url(bench.redis_url) as redis:
+        info = redis.info("server")
+    print_conditions(
+        bench.decoder.device,
+        f"UNet of {parameters / 1e6:.1f} M parameters in {bench.decoder.dtype} on "
+        f"{bench.spec.latent_side}x{bench.spec.latent_side} latents, {bench.decoder.image_size}-pixel pictures",
+        f"DDIM, batches of {MAX_BATCH} jobs",
+        f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])} on loopback",
+        f"{bench.scale.rounds} rounds by turns, medians",
+    )
+
+
+if __name__ == "__main__":
+    main()

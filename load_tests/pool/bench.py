@@ -1,0 +1,68 @@
+"""What all benchmarks of the pool share: the model, the Redis, and how much is measured."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from load_tests.pool.model import ModelSpec, WatchedDecoder, random_decoder
+from load_tests.pool.unet_calls import UNetCalls
+from load_tests.redis_server import redis_server
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        rounds: by turns, of which the median counts.
+        calls: UNet calls of each slice of a round, where throughput is measured.
+        arrivals: jobs of each server in a round, where latency is.
+        answers: pictures asked for, where the hand-off is measured.
+        pictures: of each number of steps, where commands are counted.
+        queued_jobs: that are sent through a server process, where its memory is watched.
+    """
+
+    rounds: int
+    calls: int
+    arrivals: int
+    answers: int
+    pictures: int
+    queued_jobs: int
+
+
+FULL = Scale(rounds=5, calls=24, arrivals=60, answers=40, pictures=5, queued_jobs=10_000)
+QUICK = Scale(rounds=1, calls=9, arrivals=12, answers=10, pictures=2, queued_jobs=3_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where benchmarks run.
+
+    Attributes:
+        spec: of the model.
+        decoder: such a model; one benchmark at a time draws with it.
+        calls: its UNet calls.
+        redis_url: of a Redis that is there for this alone.
+        folder: for files.
+        scale: how much is measured.
+    """
+
+    spec: ModelSpec
+    decoder: WatchedDecoder
+    calls: UNetCalls
+    redis_url: str
+    folder: Path
+    scale: Scale
+
+
+@contextmanager
+def open_bench(device: torch.device, scale: Scale) -> Iterator[Bench]:
+    """Start a Redis and make the model."""
+    with redis_server() as redis_url, TemporaryDirectory() as folder:
+        spec = ModelSpec()
+        calls = UNetCalls(Path(folder) / "calls")
+        yield Bench(spec, random_decoder(spec, device, calls), calls, redis_url, Path(folder), scale)

@@ -1,0 +1,138 @@
+"""Redis commands for each picture, as a Redis sees them.
+
+A server and a worker draw pictures of several lengths, one at a time and a full batch at a time, and MONITOR tells of
+every command: those that clients send, and those that the scripts among them call. Pictures have no previews. What does
+not come with pictures is listed by itself: renewals, the polls of a worker that has room, new connections.
+"""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any
+
+from redis.asyncio import Redis
+
+from load_tests import bars
+from load_tests.pool.bench import Bench
+from load_tests.pool.model import ModelSpec, random_decoder
+from load_tests.pool.pools import redis_pool
+from load_tests.pool.traffic import MAX_BATCH, draw, make_job
+from load_tests.pool.unet_calls import UNetCalls
+from server.pool.base import DiffusionPool
+from server.tasks import end
+
+SMALL = ModelSpec(unet_channels=(8, 16), vae_channels=(8, 8, 8), latent_side=8, states_shape=(8, 16))
+CASES = ((10, 1), (20, 1), (100, 1), (100, MAX_BATCH))
+"""Steps of a picture, and how many pictures are drawn together."""
+
+GUIDANCE_SCALE = 3.5
+SETTLE_S = 0.1
+TAKE_WITHOUT_CLAIM = 7
+"""Words of ``EVALSHA <hash> 1 <prefix> <worker> <room> <lease>``; what a read has found comes after them."""
+
+NOT_OF_PICTURES = {"EVALSHA renew", "EVALSHA keep", "EVALSHA sweep", "poll", "PING", "CLIENT"}
+IN_SCRIPTS = "in scripts"
+
+
+async def measure(bench: Bench) -> None:
+    """Count, and print."""
+    calls = UNetCalls(bench.folder / "commands-calls")
+    decoder = random_decoder(SMALL, bench.decoder.device, calls)
+    table: dict[tuple[int, int], Counter[str]] = {}
+    seconds = 0.0
+    loop = asyncio.get_running_loop()
+    async with redis_pool(bench.redis_url, "commands", decoder, SMALL, calls.path) as pool:
+        await _draw(pool, decoder.image_size, "first", steps=2, together=1)
+        for steps, together in CASES:
+            started = loop.time()
+            async with _monitored(bench.redis_url) as lines:
+                for number in range(bench.scale.pictures):
+                    await _draw(pool, decoder.image_size, f"{steps}-{together}-{number}", steps, together)
+                await asyncio.sleep(SETTLE_S)
+            seconds += loop.time() - started
+            table[steps, together] = Counter(_names(lines))
+    sums = _print_table(table, bench.scale.pictures, seconds)
+    bars.at_most("redis_commands_per_picture", max(sums.values()), 30)
+    bars.at_most("redis_commands_100_to_10_steps", sums[100, 1] / sums[10, 1], 1.1)
+
+
+async def _draw(pool: DiffusionPool, side: int, id: str, steps: int, together: int) -> None:
+    async with asyncio.TaskGroup() as drawing:
+        for number in range(together):
+            job = make_job(SMALL, side, f"{id}-{number}", steps=steps, guidance_scale=GUIDANCE_SCALE)
+            drawing.create_task(draw(pool, job))
+
+
+@asynccontextmanager
+async def _monitored(url: str) -> AsyncIterator[list[dict[str, Any]]]:
+    """The commands of all others, as they come."""
+    lines: list[dict[str, Any]] = []
+    async with Redis.from_url(url) as client, client.monitor() as monitor:
+
+        async def listen() -> None:
+            while True:
+                lines.append(await monitor.next_command())
+
+        listening = asyncio.create_task(listen())
+        try:
+            yield lines
+        finally:
+            await end([listening])
+
+
+def _names(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """One name for each command: its own, with that of the script that it runs.
+
+    What scripts call goes by one name for all, and is left out where the script has nothing to do with a picture.
+    """
+    scripts = _script_names()
+    waited = False  # whether the last that the worker did was to wait for a job
+    name = ""
+    for line in lines:
+        if line["client_type"] == "lua":
+            if name not in NOT_OF_PICTURES:
+                yield IN_SCRIPTS
+            continue
+        words = line["command"].split(" ", TAKE_WITHOUT_CLAIM)
+        name = words[0].upper()
+        if name == "EVALSHA":
+            name = f"EVALSHA {scripts[words[1]]}"
+        if name == "EVALSHA take":
+            # A worker that waited in vain looks for leases that ran out, and waits again.
+            in_vain, waited = waited and len(words) == TAKE_WITHOUT_CLAIM, False
+            name = "poll" if in_vain else name
+        waited = waited or name == "XREADGROUP"
+        yield name
+
+
+def _script_names() -> dict[str, str]:
+    """Names of the pool's scripts by the hashes that Redis knows them by."""
+    folder = resources.files("server.pool.queue") / "lua"
+    sources = {file.name.removesuffix(".lua"): file.read_text() for file in folder.iterdir()}
+    shared = sources.pop("_shared")
+    return {hashlib.sha1((shared + text).encode()).hexdigest(): name for name, text in sources.items()}  # noqa: S324
+
+
+def _print_table(
+    table: Mapping[tuple[int, int], Counter[str]], rounds: int, seconds: float
+) -> dict[tuple[int, int], float]:
+    """Print commands by name for each case. Returns the sum of those that clients send for each picture."""
+    for counts in table.values():
+        counts["XREADGROUP"] -= counts["poll"]
+    means = {case: {name: n / (rounds * case[1]) for name, n in counts.items()} for case, counts in table.items()}
+    names = sorted({name for counts in table.values() for name in counts} - NOT_OF_PICTURES - {IN_SCRIPTS})
+    sums = {case: sum(mean.get(name, 0.0) for name in names) for case, mean in means.items()}
+    heads = [f"{steps} steps, {together} at a time" for steps, together in table]
+    print("commands for each picture:".ljust(28) + "".join(head.rjust(25) for head in heads))
+    rows = {name: [mean.get(name, 0.0) for mean in means.values()] for name in names}
+    rows["sent by clients"] = list(sums.values())
+    rows["and called in scripts"] = [mean[IN_SCRIPTS] for mean in means.values()]
+    for name, values in rows.items():
+        print(f"  {name}".ljust(28) + "".join(f"{value:25.1f}" for value in values))
+    others = {name: sum(counts[name] for counts in table.values()) / seconds for name in sorted(NOT_OF_PICTURES)}
+    listed = ", ".join(f"{name} {rate:.1f}" for name, rate in others.items() if rate)
+    print(f"other commands of one server and one worker, a second: {listed} (a poll is two commands)")
+    return sums

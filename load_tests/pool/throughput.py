@@ -1,0 +1,163 @@
+"""Saturated throughput, against full static batches by a plain loop.
+
+**What is compared.** Rows per second of UNet calls; a picture with guidance takes two rows of each of its calls, one
+without takes one. The numerator serves jobs that arrive at random faster than they can be drawn, in random order, with
+4 to 20 steps, a third of them without guidance. The denominator is :func:`~load_tests.pool.traffic.static_batches`: the
+same UNet on the same threads, the same number of rows in the same mix, as batches that are always full, of jobs that
+are equal, with one scheduler for all, and with nothing to decode. No server could have such jobs all the time, so this
+is the most that static batching can do.
+
+**Of what.** The engine alone, stepped by hand: it never waits and decodes nothing. The pool of one process, which also
+decodes, encodes and hands out the pictures. The pool behind Redis with a worker in a process of its own.
+
+Each is measured while its batch is full, between two slices of the plain loop, against the mean of which it is held.
+"""
+
+import asyncio
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from load_tests import bars
+from load_tests.pool.bench import Bench
+from load_tests.pool.pools import local_pool, redis_pool
+from load_tests.pool.traffic import JOB_ROWS, JOB_STEPS, MAX_BATCH, arrivals, draw, mixed_jobs, static_batches
+from load_tests.pool.unet_calls import UNetCalls, seconds_per_row
+from models.diffusion.engine import DiffusionEngine, Latents
+from models.diffusion.job import Failed
+from models.diffusion.open_jobs import OpenJobs
+from models.diffusion.stats import EngineCounters
+from server.pool.base import DiffusionPool
+from server.tasks import end
+
+OVERLOAD = 1.3
+"""Jobs that arrive, in those that can be drawn."""
+
+BACKLOG = 2 * MAX_BATCH
+"""Jobs that are there from the start: the batch is full at once."""
+
+NOT_DECODED = Failed("not_decoded", "The engine alone decodes nothing.")
+WARM_UP_CALLS = 6
+SILENCE_S = 1.0
+
+
+async def measure(bench: Bench) -> None:
+    """Measure in rounds, and print."""
+    plain = static_batches(bench.decoder, bench.spec)
+    engine = SaturatedEngine(bench)
+    worker_calls = UNetCalls(bench.folder / "worker-calls")
+    ratios: dict[str, list[float]] = {"engine": [], "local_pool": [], "redis_pool": []}
+    async with (
+        local_pool(bench.decoder, bench.spec) as local,
+        redis_pool(bench.redis_url, "throughput", bench.decoder, bench.spec, worker_calls.path) as remote,
+    ):
+        before = plain_s = await asyncio.to_thread(_plain_loop, plain, bench.scale.calls)
+        for number in range(bench.scale.rounds):
+            for name, values in ratios.items():
+                match name:
+                    case "engine":
+                        taken = await asyncio.to_thread(engine.run, bench.scale.calls)
+                    case "local_pool":
+                        taken = await saturated(bench, local, bench.calls, plain_s, seed=number)
+                    case "redis_pool":
+                        taken = await saturated(bench, remote, worker_calls, plain_s, seed=number)
+                plain_s = await asyncio.to_thread(_plain_loop, plain, bench.scale.calls)
+                values.append((before + plain_s) / 2 / taken)
+                before = plain_s
+    print(f"plain loop: {1 / plain_s:.1f} rows of UNet calls a second")
+    for name, values in ratios.items():
+        print(f"saturated {name}: {', '.join(f'{value:.3f}' for value in values)} of the plain loop")
+    with_redis = (local / remote for local, remote in zip(ratios["local_pool"], ratios["redis_pool"], strict=True))
+    print(f"batch time with Redis to without: {statistics.median(with_redis):.3f}")
+    for name, values in ratios.items():
+        bars.at_least(f"throughput_{name}_to_plain_loop", statistics.median(values), 0.97)
+
+
+def _plain_loop(batches: Iterator[int], calls: int) -> float:
+    """Seconds for each row."""
+    next(batches)
+    started = time.perf_counter()
+    rows = sum(next(batches) for _ in range(calls))
+    return (time.perf_counter() - started) / rows
+
+
+class SaturatedEngine:
+    """The engine on this thread, with jobs that arrive between its steps by a Poisson process."""
+
+    def __init__(self, bench: Bench) -> None:
+        counters = EngineCounters()
+        self._bench = bench
+        self._jobs = mixed_jobs(bench.spec, bench.decoder.image_size, seed=0)
+        self._arrivals = np.random.default_rng(0)
+        self._open_jobs = OpenJobs(lambda _job_id, _update: None, counters)
+        self._engine = DiffusionEngine(
+            bench.decoder,
+            bench.spec.states_shape,
+            bench.spec.states(),
+            self._open_jobs,
+            self._end,
+            counters,
+            MAX_BATCH,
+        )
+        self._add(BACKLOG)
+
+    def run(self, calls: int) -> float:
+        """Take so many steps. Seconds for each row."""
+        self._step()
+        first = len(self._bench.calls)
+        started = time.perf_counter()
+        for _ in range(calls):
+            self._step()
+        return (time.perf_counter() - started) / int(self._bench.calls.read(first)["rows"].sum())
+
+    def _step(self) -> None:
+        self._add(self._arrivals.poisson(OVERLOAD * MAX_BATCH / JOB_STEPS))
+        self._engine.step()
+
+    def _add(self, jobs: int) -> None:
+        for _ in range(jobs):
+            job = next(self._jobs)
+            self._engine.validate(job)
+            self._open_jobs.open(job)
+            self._engine.add(job)
+
+    def _end(self, latents: Latents) -> None:
+        latents.latents.cpu()
+        self._open_jobs.end(latents.job.id, NOT_DECODED)
+
+
+async def saturated(bench: Bench, pool: DiffusionPool, calls: UNetCalls, row_s: float, seed: int) -> float:
+    """Seconds for each row, of a pool to which more jobs come than it can draw.
+
+    Args:
+        bench: says how many calls.
+        pool: idle, before and after.
+        calls: of its engine.
+        row_s: seconds for each row that the plain loop needs.
+        seed: of the jobs, the only ones with it.
+    """
+    first = len(calls) + WARM_UP_CALLS
+    arriving = asyncio.create_task(_overload(bench, pool, OVERLOAD / (JOB_ROWS * row_s), seed))
+    reaching = asyncio.create_task(calls.reach(first + bench.scale.calls + 1))
+    try:
+        await asyncio.wait({arriving, reaching}, return_when=asyncio.FIRST_COMPLETED)
+        if arriving.done():
+            arriving.result()
+        taken = seconds_per_row(calls.read(first)[: bench.scale.calls + 1])
+    finally:
+        await end([arriving, reaching])
+    await calls.fall_silent(SILENCE_S)
+    return taken
+
+
+async def _overload(bench: Bench, pool: DiffusionPool, jobs_per_s: float, seed: int) -> None:
+    """Send jobs until cancelled; then give up all of them."""
+    jobs = mixed_jobs(bench.spec, bench.decoder.image_size, seed)
+    async with asyncio.TaskGroup() as drawing:
+        for job in itertools.islice(jobs, BACKLOG):
+            drawing.create_task(draw(pool, job))
+        async for job in arrivals(jobs, jobs_per_s, seed):
+            drawing.create_task(draw(pool, job))

@@ -1,0 +1,103 @@
+"""How busy a pool of workers is, and what that means for the next job."""
+
+import asyncio
+import logging
+import math
+from dataclasses import dataclass
+
+from server.pool.base import PoolLoad, Queued
+from server.pool.queue.producer import Producer
+from server.pool.wire import WireError, WorkerInfo, decode_worker
+
+logger = logging.getLogger(__name__)
+
+FRESH_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCensus:
+    """The workers of a pool and its line, as of one moment.
+
+    Attributes:
+        workers: those that take jobs.
+        waiting: jobs that no worker holds.
+        cost: of those, in steps of a picture of the checkpoint's own size.
+        held: jobs that workers hold.
+    """
+
+    workers: tuple[WorkerInfo, ...]
+    waiting: int
+    cost: float
+    held: int
+
+    @property
+    def load(self) -> PoolLoad:
+        """The same in the words of the pool's contract."""
+        return PoolLoad(
+            queue_depth=self.waiting,
+            running=self.held,
+            seconds_ahead=self._seconds(self._job_steps),
+            workers_alive=len(self.workers),
+        )
+
+    def place_in_line(self, cost: float, ahead: int) -> Queued:
+        """Where a job stands.
+
+        Args:
+            cost: of the job, in steps of a picture of the checkpoint's own size.
+            ahead: jobs in line before it or at work.
+        """
+        places = sum(worker.max_batch for worker in self.workers)
+        if not places:
+            return Queued(ahead, None)
+        position = max(0, ahead - places + 1)
+        batch = math.ceil((ahead + 1) / len(self.workers))
+        step_s = max(worker.step_times.seconds(min(batch, worker.max_batch)) for worker in self.workers)
+        finish_s = max((worker.finish_s or 0.0) for worker in self.workers)
+        # Jobs that came since the census was taken are as big as the others, for all that is known.
+        counted = self.waiting + sum(worker.running for worker in self.workers)
+        waiting_s = self._seconds(position * (self._job_steps / counted if counted else cost))
+        return Queued(position, waiting_s + step_s * cost + finish_s)
+
+    @property
+    def _job_steps(self) -> float:
+        return self.cost + sum(worker.steps_ahead for worker in self.workers)
+
+    def _seconds(self, job_steps: float) -> float:
+        speed = sum(worker.step_times.job_steps_per_s(worker.max_batch) for worker in self.workers)
+        return job_steps / speed if speed else 0.0
+
+
+class CensusTaker:
+    """Takes a census when the last one is too old.
+
+    Args:
+        producer: asks Redis.
+    """
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self._latest: tuple[float, PoolCensus] | None = None
+        self._taking = asyncio.Lock()
+
+    async def take(self) -> PoolCensus:
+        """A census that is at most half a second old.
+
+        Raises:
+            RedisError: Redis cannot be reached.
+        """
+        async with self._taking:
+            now = asyncio.get_running_loop().time()
+            if self._latest is None or now - self._latest[0] > FRESH_S:
+                found = await self._producer.census()
+                workers = tuple(info for data in found.workers if (info := _announced(data)) and not info.draining)
+                self._latest = now, PoolCensus(workers, found.waiting, found.cost, found.held)
+            return self._latest[1]
+
+
+def _announced(data: bytes) -> WorkerInfo | None:
+    try:
+        return decode_worker(data)
+    except WireError as error:
+        logger.warning("the announcement of a worker was refused: %s", error)
+        return None

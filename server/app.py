@@ -10,15 +10,25 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from server.api import health, interleaved, models
+from server.api import chat, files, health, images, interleaved, models
 from server.api.cross_site import refuse_cross_site
 from server.api.errors import add_error_handlers, error_response, internal_error
+from server.api.playground import playground_router
 from server.backend import OpenBackend
 from server.guard.body import BodyLimit
 from server.observe.requests import RequestObserver
+from server.schema.chat_completion import ChatCompletionChunk
 from server.schema.events import InterleavedEvent
+from server.schema.images import ImagesEvent
 from server.service import Service
 from server.settings import Settings
+
+STREAM_EVENTS: dict[str, Any] = {
+    "InterleavedEvent": InterleavedEvent,
+    "ChatCompletionChunk": ChatCompletionChunk,
+    "ImagesEvent": ImagesEvent,
+}
+"""What the streams of the surfaces consist of, by the names that their descriptions refer to."""
 
 
 def create_app(settings: Settings, open_backend: OpenBackend | None = None) -> FastAPI:
@@ -27,13 +37,13 @@ def create_app(settings: Settings, open_backend: OpenBackend | None = None) -> F
     Args:
         settings: of the server.
         open_backend: opens what makes the documents, while the app already answers health checks.
-            By default vLLM and a pool in this process.
+            By default vLLM, and a pool in this process or behind Redis.
     """
     if open_backend is None:
         # Here, not above: what brings its own backend need not wait for vLLM's imports.
-        from server.local_backend import open_local_backend
+        from server.vllm_backend import open_vllm_backend
 
-        open_backend = open_local_backend
+        open_backend = open_vllm_backend
     service = Service(settings, open_backend)
 
     @asynccontextmanager
@@ -49,14 +59,16 @@ def create_app(settings: Settings, open_backend: OpenBackend | None = None) -> F
         lifespan=lifespan,
     )
     app.state.service = service
-    for router in (interleaved.router, models.router, health.router):
+    for router in (interleaved.router, chat.router, images.router, files.router, models.router, health.router):
         app.include_router(router, dependencies=[Depends(refuse_cross_site)])
+    if settings.server.playground:
+        app.include_router(playground_router())
     add_error_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.limits.body_bytes)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.server.allowed_origins,
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
         expose_headers=["X-Document-Id", "X-Request-Id"],
     )
@@ -69,8 +81,11 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     """The description of the app, with the events of its streams, which no route returns as such."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        event = TypeAdapter(InterleavedEvent).json_schema(ref_template="#/components/schemas/{model}")
         components = schema["components"]["schemas"]
-        components.update(event.pop("$defs"), InterleavedEvent=event)
+        for name, events in STREAM_EVENTS.items():
+            described = TypeAdapter(events).json_schema(
+                ref_template="#/components/schemas/{model}", mode="serialization"
+            )
+            components.update(described.pop("$defs"), **{name: described})
         app.openapi_schema = schema
     return app.openapi_schema

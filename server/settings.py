@@ -6,9 +6,9 @@ is ``<name>`` in the table ``[<group>]``. The file is named by ``--config`` or `
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -44,6 +44,7 @@ class ServerSettings(Group):
     allowed_origins: tuple[str, ...] = Field(
         (), description="Origins whose pages may use this server from a browser, such as https://example.com."
     )
+    playground: bool = Field(True, description="Serve the page at / on which people can try the server.")
 
 
 class ModelSettings(Group):
@@ -89,6 +90,39 @@ class DiffusionSettings(Group):
     )
     max_batch: int = Field(8, ge=1, description="Pictures that are drawn together.")
     max_decode_batch: int = Field(4, ge=1, description="Pictures that are decoded together.")
+    preview_share: float = Field(
+        0.1, ge=0, le=1, description="Of the time for denoising, what previews may take; others are left out."
+    )
+
+
+class RedisSettings(Group):
+    """What servers and workers share: the queue of image jobs, and stored documents. All must agree on all of it."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="redis://[user:password@]host:port/db, rediss:// with TLS, unix://, or "
+        "redis+sentinel://host:port,…/master/db. A server without it draws by itself.",
+    )
+    namespace: str = Field(
+        "dreamserve",
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="First part of all keys: parts what shares a Redis.",
+    )
+    lease_s: float = Field(
+        10.0, ge=0.1, description="Silence after which a worker's jobs go to another, and a server's are dropped."
+    )
+    patience_s: float = Field(
+        30.0, ge=0, description="How long jobs and stored documents wait for a Redis that is away or full."
+    )
+
+
+class WorkerSettings(Group):
+    """A process that draws for servers."""
+
+    host: str = Field("127.0.0.1", description="Address of its health checks and metrics; 0.0.0.0 for all.")
+    port: int = Field(8001, ge=0, le=65535, description="Port of the same; 0 takes a free one.")
+    drain_s: float = Field(30.0, ge=0, description="After SIGTERM, how long its jobs may go on before others get them.")
+    max_tries: int = Field(3, ge=1, description="Workers that may die with a job before it is given up.")
 
 
 class LimitsSettings(Group):
@@ -116,6 +150,48 @@ class LimitsSettings(Group):
     )
 
 
+class JournalSettings(Group):
+    """Stored documents: in the memory of the process that makes them and, where there is one, in Redis too."""
+
+    retention_s: float = Field(
+        3600.0, gt=0, allow_inf_nan=False, description="How long a document can be read after it has ended."
+    )
+    abandon_after_s: float = Field(
+        300.0, gt=0, description="Without a reader for so long, a running document is cancelled; inf: never."
+    )
+    document_bytes: int = Field(
+        64 * MIB, ge=1, description="Of events of one document; a longer one loses its oldest, and cannot be resumed."
+    )
+    total_bytes: int = Field(256 * MIB, ge=1, description="Of all documents of this process; the oldest ended ones go.")
+
+
+class FilesSettings(Group):
+    """Pictures that answers link to rather than hold, with ``delivery`` or ``response_format`` of ``url``."""
+
+    target: SecretStr | None = Field(
+        None,
+        description="Where they are kept: memory:// of this process, redis:// which is the Redis of the pool, or a URL "
+        "of a folder that fsspec can write to: file:///var/lib/dreamserve, s3://bucket/folder (needs the package "
+        "s3fs). By default Redis if there is one, else memory.",
+    )
+    ttl_s: float = Field(3600.0, gt=0, allow_inf_nan=False, description="How long a picture is kept.")
+    max_bytes: int = Field(
+        256 * MIB, ge=1, description="Of pictures in memory; the oldest go. Redis and disks have limits of their own."
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="What links to pictures begin with, such as https://example.com/dream. By default the host, the "
+        "scheme and the root path under which a request came.",
+    )
+
+    def target_url(self, redis: RedisSettings) -> str:
+        """Where pictures are kept, the default filled in."""
+        if self.target is not None:
+            return self.target.get_secret_value()
+        return "memory://" if redis.url is None else "redis://"
+
+
 class LogSettings(Group):
     """What is logged. Prompts and answers never are."""
 
@@ -139,7 +215,11 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     llm: LLMSettings = LLMSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
+    redis: RedisSettings = RedisSettings()
+    worker: WorkerSettings = WorkerSettings()
     limits: LimitsSettings = LimitsSettings()
+    journal: JournalSettings = JournalSettings()
+    files: FilesSettings = FilesSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="before")
@@ -158,6 +238,12 @@ class Settings(BaseSettings):
         if path is not None and not path.is_file():
             raise ValueError(f"there is no file {path}")
         return path
+
+    @model_validator(mode="after")
+    def _files_have_their_redis(self) -> Self:
+        if self.files.target_url(self.redis) == "redis://" and self.redis.url is None:
+            raise ValueError("files.target is redis://, the Redis of the pool, but redis.url names none")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -6,8 +6,8 @@ A turn of :class:`ScriptedEngine` is what one ``generate`` call samples, item by
 
 A string is sampled token by token, a tuple of ids arrives as one chunk, ``DREAM`` and ``EOS`` are those tokens, a
 :class:`Gate` makes the call wait until the test opens it, an exception is raised. A turn without a stop token ends for
-its length. A job of :class:`ScriptedPool` is a list of updates, gates and exceptions in the same manner; without one
-it draws a picture in one colour.
+its length. Log probabilities that are asked for are :func:`scripted_logprobs`. A job of :class:`ScriptedPool` is a list
+of updates, gates and exceptions in the same manner; without one it draws a picture in one colour.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from PIL import Image as PILImages
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from models.dreamllm.configuration import DreamLLMConfig
-from server.llm.engine import EngineDeadError, Prompt, Sampling, TokenChunk
+from server.llm.engine import EngineDeadError, Prompt, Sampling, SamplingError, TokenChunk, TokenLogprobs
 from server.pool.base import (
     Completed,
     ImageUpdate,
@@ -131,6 +131,11 @@ def tiny_config(tokenizer: Tokenizer, num_dream_queries: int = 4) -> DreamLLMCon
     )
 
 
+def scripted_logprobs(token_ids: Sequence[int], count: int) -> tuple[TokenLogprobs, ...]:
+    """What the engine tells of sampled tokens: each the likeliest, the ids above it the alternatives."""
+    return tuple(TokenLogprobs(-i / 1024, tuple((i + n, -(i + n) / 1024) for n in range(count))) for i in token_ids)
+
+
 @dataclass(frozen=True)
 class GenerateCall:
     """A call of ``generate``."""
@@ -168,6 +173,7 @@ class ScriptedEngine:
         max_model_len: tokens that a context may hold.
         chat_template: Jinja source.
         one_turn_for_all: start every ``generate`` call over with the first turn, for tests with many answers.
+        refuses: what :meth:`check` raises.
 
     Attributes:
         calls: all ``generate`` calls.
@@ -183,6 +189,7 @@ class ScriptedEngine:
         max_model_len: int = 2048,
         chat_template: str = VICUNA_TEMPLATE,
         one_turn_for_all: bool = False,
+        refuses: SamplingError | None = None,
     ) -> None:
         self.tokenizer = tokenizer or byte_tokenizer()
         self.config = tiny_config(self.tokenizer)
@@ -196,6 +203,11 @@ class ScriptedEngine:
         self._turns = list(turns)
         self._dreams = list(dreams)
         self._one_turn_for_all = one_turn_for_all
+        self._refuses = refuses
+
+    def check(self, sampling: Sampling) -> None:
+        if self._refuses is not None:
+            raise self._refuses
 
     async def generate(self, request_id: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TokenChunk, None]:
         turn = 0 if self._one_turn_for_all else len(self.calls)
@@ -217,7 +229,8 @@ class ScriptedEngine:
                     await asyncio.sleep(0)  # as a real engine's stream does, it lets others run between its chunks
                     taken, reason = self._take(ids, sampling, limit - sampled)
                     sampled += len(taken)
-                    yield TokenChunk(taken, reason, length)
+                    logprobs = () if sampling.logprobs is None else scripted_logprobs(taken, sampling.logprobs)
+                    yield TokenChunk(taken, reason, length, logprobs=logprobs)
                     if reason is not None:
                         self.requests.finished.append(request_id)
                         return

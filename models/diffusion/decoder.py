@@ -139,14 +139,18 @@ class DiffusionDecoder:
     @property
     def device(self) -> torch.device:
         """Where the UNet computes."""
-        device: torch.device = self.unet.device
-        return device
+        return self._parameter.device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the UNet computes in."""
-        dtype: torch.dtype = self.unet.dtype
-        return dtype
+        return self._parameter.dtype
+
+    @property
+    def _parameter(self) -> torch.Tensor:
+        """One for all of the UNet. diffusers looks through every module for an answer, and a step needs several."""
+        parameter: torch.Tensor = next(self.unet.parameters())
+        return parameter
 
     @property
     def image_size(self) -> int:

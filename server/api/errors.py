@@ -10,18 +10,27 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from server.llm.engine import EngineDeadError, EngineError
+from server.files.base import StorageError
+from server.interleave.journal.base import (
+    DocumentNotFoundError,
+    JournalError,
+    JournalTruncatedError,
+    JournalUnavailableError,
+)
+from server.llm.engine import EngineDeadError, EngineError, SamplingError
 from server.llm.prompt import PromptError
-from server.schema.errors import APIError, ErrorResponse
+from server.schema.errors import APIError, ErrorResponse, invalid_value
 from server.service import UnavailableError
 
 logger = logging.getLogger(__name__)
 
+JOURNAL_RETRY_AFTER_S = 1
 RETRY_AFTER_S = {"loading": 5, "draining": 1, "no_workers": 5, "failed": 30}
 CODES = {
     "missing": "missing_required_parameter",
     "extra_forbidden": "unknown_parameter",
     "json_invalid": "invalid_json",
+    "unsupported_parameter": "unsupported_parameter",
 }
 
 
@@ -40,9 +49,21 @@ def add_error_handlers(app: FastAPI) -> None:
     async def invalid_prompt(_: Request, error: PromptError) -> JSONResponse:
         return error_response(APIError(400, str(error), param=error.param, code="invalid_prompt"))
 
+    @app.exception_handler(SamplingError)
+    async def invalid_sampling(_: Request, error: SamplingError) -> JSONResponse:
+        return error_response(invalid_value(error.param, str(error)))
+
     @app.exception_handler(UnavailableError)
     async def unavailable(_: Request, error: UnavailableError) -> JSONResponse:
         return error_response(unavailable_error(error))
+
+    @app.exception_handler(JournalError)
+    async def not_readable(_: Request, error: JournalError) -> JSONResponse:
+        return error_response(journal_error(error))
+
+    @app.exception_handler(StorageError)
+    async def no_pictures(_: Request, error: StorageError) -> JSONResponse:
+        return error_response(APIError(503, str(error), type="service_unavailable_error", code=error.code))
 
     @app.exception_handler(EngineError)
     async def engine_failed(_: Request, error: EngineError) -> JSONResponse:
@@ -75,6 +96,25 @@ def unavailable_error(error: UnavailableError) -> APIError:
         code=f"server_{error.reason}",
         headers={"Retry-After": str(RETRY_AFTER_S[error.reason])},
     )
+
+
+def journal_error(error: JournalError) -> APIError:
+    """A stored document that cannot be read."""
+    message = str(error)
+    match error:
+        case DocumentNotFoundError():
+            return APIError(404, message, code="document_not_found")
+        case JournalTruncatedError():
+            return APIError(410, message, code="journal_truncated")
+        case JournalUnavailableError():
+            return APIError(
+                503,
+                message,
+                type="service_unavailable_error",
+                code="journal_unavailable",
+                headers={"Retry-After": str(JOURNAL_RETRY_AFTER_S)},
+            )
+    return internal_error()
 
 
 def http_exception_error(request: Request, error: HTTPException) -> APIError:
@@ -112,18 +152,21 @@ def validation_error(errors: Sequence[dict[str, Any]], body: Any) -> APIError:
 def field_name(error: dict[str, Any], body: Any) -> str | None:
     """The field that an error is about, as a caller writes it: ``messages[0].content[1].image_url``.
 
-    Pydantic's location also names the members of unions that it tried. What is no key of the body is such a name,
-    unless it is the last and the error is that the key is missing.
+    Pydantic's location also names the members of unions that it tried. That is what names the kind of an object, when
+    it comes for the first time, and what is no key of the body, unless it is the last and the error is that the key is
+    missing.
     """
     location = list(error["loc"])
     if not location or location[0] != "body" or error["type"] == "json_invalid":
         return str(location[-1]) if location and location[0] in ("path", "query", "header") else None
-    name = ""
+    name, kind_known_of = "", None
     for position, step in enumerate(location[1:], start=2):
         if isinstance(step, int) and isinstance(body, list) and step < len(body):
             name, body = f"{name}[{step}]", body[step]
+        elif isinstance(body, dict) and step in (body.get("type"), body.get("role")) and kind_known_of is not body:
+            kind_known_of = body
         elif isinstance(body, dict) and (step in body or (error["type"] == "missing" and position == len(location))):
             name, body = f"{name}.{step}", body.get(step)
     if error["type"].startswith("union_tag"):
-        name += ".type"
+        name += "." + error["ctx"]["discriminator"].strip("'")
     return name.removeprefix(".") or None

@@ -3,13 +3,13 @@
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import REGISTRY
-from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 
 from server.api.routing import ERRORS, RunningService
+from server.interleave.journal.base import JournalLoad
 from server.llm.engine import EngineDeadError
 from server.observe import metrics
+from server.observe.probes import exposition
 from server.pool.base import PoolDeadError, PoolLoad
 from server.schema.errors import APIError
 from server.service import State
@@ -47,12 +47,12 @@ async def ready(service: RunningService) -> Health:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def exposition(request: Request, service: RunningService) -> Response:
+async def metrics_of_all(request: Request, service: RunningService) -> Response:
     """Those of this server, and vLLM's."""
     if service.state is State.READY:
         record_load(await service.backend.pool.load())
-    encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(REGISTRY), media_type=content_type)
+        record_journal(service.journal.load())
+    return await exposition(request)
 
 
 def record_load(load: PoolLoad) -> None:
@@ -61,3 +61,10 @@ def record_load(load: PoolLoad) -> None:
     metrics.POOL_RUNNING.set(load.running)
     metrics.POOL_SECONDS_AHEAD.set(load.seconds_ahead)
     metrics.POOL_WORKERS_ALIVE.set(load.workers_alive)
+
+
+def record_journal(load: JournalLoad) -> None:
+    """Note how much the journal holds."""
+    metrics.JOURNAL_DOCUMENTS.set(load.documents)
+    metrics.JOURNAL_BYTES.set(load.bytes)
+    metrics.JOURNAL_MIRROR_LAG.set(load.mirror_lag_s)

@@ -1,40 +1,70 @@
 """From what a caller wrote to what will be done: defaults filled in, limits checked, pictures decoded."""
 
-import uuid
+import asyncio
+from collections.abc import Sequence
 
+from server.api.files import linked_image
 from server.backend import Backend, DrawingDefaults
-from server.guard.images import ImageInputError, ImageInputLimits, load_image_url
+from server.files.base import ImageStore
+from server.guard.images import ImageInputError, ImageInputLimits, InputImage, decode_image, load_image_url
 from server.interleave.document import DocumentRequest, ImageParams
 from server.llm.conversation import ImagePart, Message, TextPart
-from server.schema.content import ContentPart, ImageURLContent, TextContent
+from server.schema.content import Content, ContentPart, ImageURLContent, TextContent
 from server.schema.errors import APIError, invalid_value
-from server.schema.interleaved import ImageOptions, InterleavedRequest
+from server.schema.interleaved import ImageOptions
+from server.schema.sampling import SamplingOptions
 from server.settings import LimitsSettings, Settings
 
 
-async def document_request(body: InterleavedRequest, backend: Backend, settings: Settings) -> DocumentRequest:
-    """The request for a document that a body stands for.
+def document_request(
+    options: SamplingOptions,
+    *,
+    id: str,
+    messages: tuple[Message, ...],
+    max_tokens: int | None,
+    images: ImageParams,
+    backend: Backend,
+    settings: Settings,
+    logprobs: int | None = None,
+    json_schema: str | None = None,
+    ignore_eos: bool = False,
+) -> DocumentRequest:
+    """The request for a document, no default left to fill in. See :class:`DocumentRequest`.
 
-    Raises:
-        APIError: it asks for what there is not, or for more than is allowed. Names the field.
+    Args:
+        options: how its text is sampled.
+        id: of the document.
+        messages: the conversation.
+        max_tokens: None is the server's default.
+        images: how its pictures are drawn.
+        backend: knows the checkpoint's defaults.
+        settings: of the server.
+        logprobs: alternatives of each token that are told with their log probabilities; None tells nothing.
+        json_schema: what the answer must be.
+        ignore_eos: whether it goes on to a limit.
     """
-    limits = settings.limits
-    check_model(body.model, settings)
-    images = image_params(body.images, backend, limits, previews=body.images.previews if body.stream else 0)
-    messages = await Conversation(limits).read(body)
     text = backend.text
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return DocumentRequest(
-        id=f"doc_{uuid.uuid4().hex}",
+        id=id,
         model=settings.model.name,
         messages=messages,
-        max_tokens=body.max_tokens or limits.default_max_tokens,
-        temperature=text.temperature if body.temperature is None else body.temperature,
-        top_p=text.top_p if body.top_p is None else body.top_p,
-        top_k=text.top_k if body.top_k is None else body.top_k,
-        seed=body.seed,
-        stop=stop,
+        max_tokens=max_tokens or settings.limits.default_max_tokens,
+        temperature=text.temperature if options.temperature is None else options.temperature,
+        top_p=text.top_p if options.top_p is None else options.top_p,
+        top_k=text.top_k if options.top_k is None else options.top_k,
+        seed=options.seed,
+        stop=options.stop_strings,
         images=images,
+        min_p=text.min_p if options.min_p is None else options.min_p,
+        repetition_penalty=(
+            text.repetition_penalty if options.repetition_penalty is None else options.repetition_penalty
+        ),
+        presence_penalty=options.presence_penalty,
+        frequency_penalty=options.frequency_penalty,
+        logit_bias={int(token_id): bias for token_id, bias in options.logit_bias.items()},
+        logprobs=logprobs,
+        json_schema=json_schema,
+        ignore_eos=ignore_eos,
     )
 
 
@@ -49,7 +79,9 @@ def check_model(name: str | None, settings: Settings) -> None:
         raise APIError(404, message, param="model", code="model_not_found")
 
 
-def image_params(options: ImageOptions, backend: Backend, limits: LimitsSettings, previews: int) -> ImageParams:
+def image_params(
+    options: ImageOptions, backend: Backend, limits: LimitsSettings, previews: int, prefix: str = "images."
+) -> ImageParams:
     """How the pictures of a request are drawn.
 
     Args:
@@ -57,17 +89,18 @@ def image_params(options: ImageOptions, backend: Backend, limits: LimitsSettings
         backend: draws them.
         limits: what a request may ask for.
         previews: of each picture that will be shown.
+        prefix: what the names of the fields begin with for the caller.
 
     Raises:
         APIError: more is asked for than is allowed, or a size that the model cannot draw.
     """
     drawing = backend.drawing
-    width, height = image_size(options.size, drawing, limits)
+    width, height = image_size(options.size, drawing, limits, f"{prefix}size")
     steps = drawing.steps if options.steps is None else options.steps
     if steps > limits.steps:
-        raise invalid_value("images.steps", f"at most {limits.steps}")
+        raise invalid_value(f"{prefix}steps", f"at most {limits.steps}")
     if options.max is not None and options.max > limits.images:
-        raise invalid_value("images.max", f"at most {limits.images}")
+        raise invalid_value(f"{prefix}max", f"at most {limits.images}")
     guidance_scale = drawing.guidance_scale if options.guidance_scale is None else options.guidance_scale
     return ImageParams(
         max=limits.images if options.max is None else options.max,
@@ -81,10 +114,11 @@ def image_params(options: ImageOptions, backend: Backend, limits: LimitsSettings
         format=options.format,
         previews=previews,
         feedback=options.feedback or ("none" if backend.engine.config.feedback == "none" else "image"),
+        delivery=options.delivery,
     )
 
 
-def image_size(size: str | None, drawing: DrawingDefaults, limits: LimitsSettings) -> tuple[int, int]:
+def image_size(size: str | None, drawing: DrawingDefaults, limits: LimitsSettings, param: str) -> tuple[int, int]:
     """Width and height of the pictures.
 
     Raises:
@@ -94,56 +128,90 @@ def image_size(size: str | None, drawing: DrawingDefaults, limits: LimitsSetting
         return drawing.width, drawing.height
     width, height = map(int, size.split("x"))
     if limits.image_sizes is not None and size not in limits.image_sizes:
-        raise invalid_value("images.size", f"must be one of {', '.join(limits.image_sizes)}")
+        raise invalid_value(param, f"must be one of {', '.join(limits.image_sizes)}")
     if width % drawing.size_multiple or height % drawing.size_multiple:
-        raise invalid_value("images.size", f"both sides must be multiples of {drawing.size_multiple}")
+        raise invalid_value(param, f"both sides must be multiples of {drawing.size_multiple}")
     if width * height > limits.image_pixels:
-        raise invalid_value("images.size", f"at most {limits.image_pixels} pixels")
+        raise invalid_value(param, f"at most {limits.image_pixels} pixels")
     return width, height
 
 
 class Conversation:
-    """Reads the conversation of one request, counting its parts and pixels."""
+    """Reads the conversation of one request, counting its parts and pixels.
 
-    def __init__(self, limits: LimitsSettings) -> None:
+    Args:
+        limits: what a request may hold.
+        files: have the earlier pictures that it may refer to.
+    """
+
+    def __init__(self, limits: LimitsSettings, files: ImageStore) -> None:
         self._limits = limits
+        self._files = files
         self._image_limits = ImageInputLimits(limits.input_image_bytes, limits.input_image_pixels, limits.input_pixels)
         self._parts = self._images = self._pixels = 0
 
-    async def read(self, body: InterleavedRequest) -> tuple[Message, ...]:
-        """The messages, their pictures decoded.
+    async def read(self, content: Content, param: str) -> tuple[TextPart | ImagePart, ...]:
+        """What one message says, its pictures decoded.
+
+        Args:
+            content: of the message.
+            param: the field that it stands in.
 
         Raises:
             APIError: there are too many parts, or a picture cannot be read.
         """
-        if body.input is not None:
-            return (Message("user", await self._content(body.input, "input")),)
-        return tuple(
-            [
-                Message(message.role, await self._content(message.content, f"messages[{i}].content"))
-                for i, message in enumerate(body.messages or ())
-            ]
-        )
-
-    async def _content(self, content: str | list[ContentPart], param: str) -> tuple[TextPart | ImagePart, ...]:
         if isinstance(content, str):
             content = [TextContent(type="text", text=content)]
-        self._parts += len(content)
+        return await self.read_parts([(part, field_of(part, f"{param}[{i}]")) for i, part in enumerate(content)], param)
+
+    async def read_parts(
+        self, parts: Sequence[tuple[ContentPart, str]], param: str
+    ) -> tuple[TextPart | ImagePart, ...]:
+        """The same for parts that stand in fields of their own: each with the name of what it is read from.
+
+        Raises:
+            APIError: see :meth:`read`.
+        """
+        self._parts += len(parts)
         if self._parts > self._limits.input_parts:
             raise invalid_value(param, f"a request has at most {self._limits.input_parts} parts", "too_many_parts")
-        return tuple([await self._part(part, f"{param}[{i}]") for i, part in enumerate(content)])
+        return tuple([await self._part(part, field) for part, field in parts])
 
     async def _part(self, part: ContentPart, param: str) -> TextPart | ImagePart:
         if isinstance(part, TextContent):
             return TextPart(part.text)
-        param = f"{param}.image_url"
         self._images += 1
         if self._images > self._limits.input_images:
             raise invalid_value(param, f"a request has at most {self._limits.input_images} pictures", "too_many_images")
         url = part.image_url.url if isinstance(part, ImageURLContent) else part.image_url
         try:
-            image = await load_image_url(url, self._image_limits, self._pixels)
+            image = await self._load(url)
         except ImageInputError as error:
             raise invalid_value(param, str(error), error.code) from error
         self._pixels += image.pixels.width * image.pixels.height
         return ImagePart(image.pixels, image.digest)
+
+    async def _load(self, url: str) -> InputImage:
+        """The picture of a data URL, or one that this server drew earlier and still has.
+
+        Raises:
+            ImageInputError: it cannot be read.
+            StorageError: earlier pictures cannot be read now.
+        """
+        image_id = linked_image(url)
+        if image_id is None:
+            return await load_image_url(url, self._image_limits, self._pixels)
+        stored = await self._files.get(image_id)
+        if stored is None:
+            raise ImageInputError("image_not_found", f"there is no picture {image_id!r} here, or none any more")
+        return await asyncio.to_thread(decode_image, stored.data, self._image_limits, self._pixels)
+
+
+def field_of(part: ContentPart, param: str) -> str:
+    """What a part is read from.
+
+    Args:
+        part: of a message.
+        param: the field that it stands in.
+    """
+    return f"{param}.text" if isinstance(part, TextContent) else f"{param}.image_url"

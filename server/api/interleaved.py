@@ -1,28 +1,28 @@
-"""``POST /v1/interleaved``: a document, whole or as it is made."""
+"""``/v1/interleaved``: a document, whole or as it is made; a stored one again, by its id."""
 
-import asyncio
-import logging
+import secrets
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
-from starlette.types import Receive, Scope, Send
+from fastapi import APIRouter, Header, Query, Request, Response
 
-from server.api.intake import document_request
+from server.api.files import PictureLinks
+from server.api.intake import Conversation, check_model, document_request, image_params
 from server.api.routing import ERRORS, JSONBodyRoute, RunningService
-from server.interleave.document import Document
+from server.api.streaming import DocumentStream, whole_document
+from server.interleave.document import Document, DocumentRequest
+from server.interleave.events import DocumentEvent
+from server.interleave.journal.base import StoreRequest
+from server.interleave.renderers.delivery import LinkTo
 from server.interleave.renderers.interleaved import render_document, render_event
-from server.interleave.running import RunningDocument
-from server.interleave.tasks import end
+from server.llm.conversation import Message
 from server.llm.prompt import PromptError
-from server.observe.requests import CLIENT_LEFT
 from server.schema.errors import APIError
-from server.schema.interleaved import InterleavedRequest, InterleavedResponse
-from server.settings import ServerSettings
+from server.schema.interleaved import DeletedDocument, InterleavedRequest, InterleavedResponse
+from server.service import Service
 
-logger = logging.getLogger(__name__)
+SURFACE = "interleaved"
 
 router = APIRouter(prefix="/v1", tags=["interleaved"], route_class=JSONBodyRoute)
 
@@ -36,80 +36,111 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/interleaved", responses={**STREAM, **ERRORS}, summary="Make a document of text and pictures")
-async def interleaved(body: InterleavedRequest, request: Request, service: RunningService) -> Response:
+async def interleaved(
+    body: InterleavedRequest, request: Request, service: RunningService, link_to: PictureLinks
+) -> Response:
     """Answer with text and pictures, in the order that the model chooses."""
-    wanted = await document_request(body, service.backend, service.settings)
+    wanted = await interleaved_request(body, service)
     try:
-        document = await service.begin(wanted)
+        document = await service.begin(wanted, StoreRequest(SURFACE) if body.store else None)
     except PromptError as error:
         param = "input" if error.param == "messages" and body.input is not None else error.param
         raise APIError(400, f"{param}: {error}", param=param, code="invalid_prompt") from error
     if body.stream:
-        return DocumentStream(document, service.settings.server)
-    return await whole_document(document, request)
+        frames = rendered(document.events(), link_to)
+        return DocumentStream(document.id, frames, document.leave, service.settings.server)
+    render = partial(render_document, link_to=link_to)
+    return await whole_document(document.events(), document.leave, request, render)
 
 
-async def whole_document(document: RunningDocument, request: Request) -> Response:
-    """The document when it is finished. A caller who leaves before that ends it."""
-    assembling = asyncio.create_task(assemble(document))
-    leaving = asyncio.create_task(client_left(request))
-    try:
-        await asyncio.wait({assembling, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not assembling.done():
-            return Response(status_code=CLIENT_LEFT)
-        assembled = assembling.result()
-    finally:
-        document.cancel()
-        await end([assembling, leaving])
-    if assembled.error is not None:
-        status = 503 if assembled.error.code in ("shutdown", "engine_unavailable") else 500
-        raise APIError(status, assembled.error.message, type="server_error", code=assembled.error.code)
-    return Response(await render_document(assembled), media_type="application/json")
+@router.get("/interleaved/{document_id}", responses={**STREAM, **ERRORS}, summary="Get a stored document")
+async def get_interleaved(
+    document_id: str,
+    service: RunningService,
+    link_to: PictureLinks,
+    stream: Annotated[bool, Query(description="Send its events, and those to come.")] = False,
+    starting_after: Annotated[int | None, Query(ge=0, description="Number of the last event that is known.")] = None,
+    last_event_id: Annotated[
+        int | None, Header(ge=0, description="The same, as browsers say it when they connect again; it comes first.")
+    ] = None,
+) -> Response:
+    """A document that was asked for with `store`, as far as it is; as a stream, from where another one broke off."""
+    stored = await service.stored(document_id, SURFACE)
+    if not stream:
+        return await document_so_far(document_id, service, link_to)
+    after = starting_after if last_event_id is None else last_event_id
+    stored.require_kept(after)
+    frames = rendered(service.follow(document_id, after), link_to)
+    return DocumentStream(document_id, frames, lambda: None, service.settings.server)
 
 
-async def assemble(running: RunningDocument) -> Document:
-    """The document, put together from its events."""
+@router.post(
+    "/interleaved/{document_id}/cancel",
+    response_model=InterleavedResponse,
+    responses=ERRORS,
+    summary="End a stored document",
+)
+async def cancel_interleaved(document_id: str, service: RunningService, link_to: PictureLinks) -> Response:
+    """The document as it was when it ended. Nothing happens to one that has ended before."""
+    await service.stored(document_id, SURFACE)
+    await service.cancel(document_id)
+    return await document_so_far(document_id, service, link_to)
+
+
+@router.delete("/interleaved/{document_id}", responses=ERRORS, summary="Forget a stored document")
+async def delete_interleaved(document_id: str, service: RunningService) -> DeletedDocument:
+    """One that is still being made is ended."""
+    await service.stored(document_id, SURFACE)
+    await service.delete(document_id)
+    return DeletedDocument(id=document_id)
+
+
+async def document_so_far(document_id: str, service: Service, link_to: LinkTo) -> Response:
+    """The JSON of a stored document."""
     document = Document()
-    async for event in running.events():
+    for event in await service.events_so_far(document_id):
         document.apply(event)
-    return document
+    return Response(await render_document(document, link_to), media_type="application/json")
 
 
-async def client_left(request: Request) -> None:
-    """Return when the caller has closed the connection. The body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+async def interleaved_request(body: InterleavedRequest, service: Service) -> DocumentRequest:
+    """The request for a document that a body stands for.
 
-
-class DocumentStream(EventSourceResponse):
-    """The events of a document as they happen. A caller who leaves, or takes nothing for too long, ends it.
-
-    Args:
-        document: what is streamed.
-        settings: after what silence a comment is sent, so that no proxy gives up on a long picture; and how long the
-            caller may take nothing.
+    Raises:
+        APIError: it asks for what there is not, or for more than is allowed. Names the field.
     """
+    backend, settings = service.backend, service.settings
+    check_model(body.model, settings)
+    previews = body.images.previews if body.stream else 0
+    images = image_params(body.images, backend, settings.limits, previews=previews)
+    return document_request(
+        body,
+        id=f"doc_{secrets.token_hex(16)}",
+        messages=await read_messages(body, Conversation(settings.limits, service.files)),
+        max_tokens=body.max_tokens,
+        images=images,
+        backend=backend,
+        settings=settings,
+    )
 
-    def __init__(self, document: RunningDocument, settings: ServerSettings) -> None:
-        self._document = document
-        super().__init__(
-            self._render(),
-            ping=settings.keepalive_s,
-            send_timeout=settings.send_timeout_s,
-            ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
-            headers={"X-Document-Id": document.id},
-            sep="\n",
-        )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            logger.info("document %s: its reader took nothing for %g s", self._document.id, self.send_timeout)
-        finally:
-            # Also when the caller was gone before the first event could be sent, and the generator never began.
-            self._document.cancel()
+async def read_messages(body: InterleavedRequest, conversation: Conversation) -> tuple[Message, ...]:
+    """The conversation, its pictures decoded.
 
-    async def _render(self) -> AsyncIterator[bytes]:
-        async for event in self._document.events():
-            yield await render_event(event)
+    Raises:
+        APIError: it has too many parts, or a picture that cannot be read.
+    """
+    if body.input is not None:
+        return (Message("user", await conversation.read(body.input, "input")),)
+    return tuple(
+        [
+            Message(message.role, await conversation.read(message.content, f"messages[{i}].content"))
+            for i, message in enumerate(body.messages or ())
+        ]
+    )
+
+
+async def rendered(events: AsyncIterator[DocumentEvent], link_to: LinkTo) -> AsyncIterator[bytes]:
+    """The events as server-sent events."""
+    async for event in events:
+        yield await render_event(event, link_to)

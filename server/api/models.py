@@ -1,10 +1,12 @@
 """``/v1/models``: what is served."""
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 
 from server.api.intake import check_model
 from server.api.routing import ERRORS, RunningService
-from server.schema.models import ImageCapabilities, ModelCard, ModelList
+from server.schema.models import ImageCapabilities, ModelCard, ModelList, SamplingDefaults
 from server.service import Service
 
 router = APIRouter(prefix="/v1", tags=["models"], responses=ERRORS)
@@ -31,7 +33,9 @@ def model_card(service: Service) -> ModelCard:
         id=service.settings.model.name,
         created=service.created,
         max_model_len=backend.engine.max_model_len,
+        sampling=SamplingDefaults(**asdict(backend.text)),
         images=ImageCapabilities(
+            max=service.settings.limits.images,
             size=f"{drawing.width}x{drawing.height}",
             size_multiple=drawing.size_multiple,
             steps=drawing.steps,

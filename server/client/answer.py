@@ -1,6 +1,5 @@
 """An answer as the client keeps it: its parts in order, and the files that it becomes."""
 
-import base64
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,8 +66,7 @@ class Answer:
             case TextDeltaEvent(part=part, text=text):
                 self.texts[part] = self.texts.get(part, "") + text
             case ImageCompletedEvent(part=part, image=image):
-                data = base64.b64decode(image.b64_json)
-                self.pictures[part] = Picture(data, image.format, image.width, image.height)
+                self.pictures[part] = Picture(image.decoded(), image.format, image.width, image.height)
             case ImageFailedEvent(part=part, error=error):
                 self.failures[part] = error.message
             case DocumentCompletedEvent(finish_reason=reason, usage=usage):

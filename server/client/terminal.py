@@ -1,6 +1,5 @@
 """An answer in the terminal: text as it comes, a bar for the picture that is drawn, then the picture."""
 
-import base64
 import unicodedata
 from collections.abc import Mapping
 
@@ -79,7 +78,7 @@ class TerminalView:
                 pass  # the bar moves; a picture that replaced itself would need a terminal of one kind
             case ImageCompletedEvent(image=image):
                 self._end_bar()
-                shown = show_image(self._console, base64.b64decode(image.b64_json), self._environment)
+                shown = show_image(self._console, image.decoded(), self._environment)
                 if not shown:
                     self._console.print(f"[dim]\\[picture {self._pictures}: {image.width}x{image.height}][/dim]")
             case ImageFailedEvent(error=error):

@@ -98,7 +98,8 @@ def data_url_bytes(url: str, max_bytes: int) -> bytes:
     """
     scheme, _, rest = url.partition(":")
     if scheme.lower() != "data":
-        raise ImageInputError("unsupported_image_url", "only data URLs are read; send the picture itself, in base64")
+        message = "only data URLs and pictures of this server are read; send the picture itself, in base64"
+        raise ImageInputError("unsupported_image_url", message)
     header, comma, payload = rest.partition(",")
     media_type, *parameters = header.lower().split(";")
     if not comma or "base64" not in parameters:

@@ -1,9 +1,11 @@
 """The document: what was asked for, and the answer put together from its events."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from server.interleave.events import (
+    Delivery,
     DocumentCompleted,
     DocumentEvent,
     DocumentFailed,
@@ -15,8 +17,11 @@ from server.interleave.events import (
     ImagePreview,
     ImageProgress,
     ImageQueued,
+    Status,
     TextDelta,
+    TokenLogprob,
     Usage,
+    status_after,
 )
 from server.llm.conversation import Message
 from server.pool.base import ImageFormat, SchedulerName
@@ -41,6 +46,7 @@ class ImageParams:
         previews: early views of each picture.
         feedback: ``"image"`` shows the model each picture that it drew before the text goes on; ``"none"`` does not,
             and the text goes on while the pictures are drawn.
+        delivery: ``"url"`` puts each finished picture into the store of pictures, and readers get a link to it.
     """
 
     max: int
@@ -54,6 +60,7 @@ class ImageParams:
     format: ImageFormat
     previews: int
     feedback: Feedback
+    delivery: Delivery = "inline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,14 @@ class DocumentRequest:
         seed: makes the answer repeatable; None draws at random.
         stop: strings that end the answer; they are not part of it.
         images: how pictures are drawn.
+        min_p: drops tokens less likely than this share of the likeliest one.
+        repetition_penalty: divides the odds of tokens of the whole context; 1 changes nothing.
+        presence_penalty: taken off the logits of tokens of the answer.
+        frequency_penalty: taken off the logits of tokens of the answer, once for each time.
+        logit_bias: added to the logits of token ids. It cannot bring back a control token.
+        logprobs: tell the log probability of each token of text, and of so many alternatives, 0 to 20.
+        json_schema: the answer is JSON of this JSON schema, itself in JSON. For text alone: ``images.max`` is 0.
+        ignore_eos: the model may not end the answer: it goes on to a stop string or a limit.
     """
 
     id: str
@@ -83,13 +98,27 @@ class DocumentRequest:
     seed: int | None
     stop: tuple[str, ...]
     images: ImageParams
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+    json_schema: str | None = None
+    ignore_eos: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerText:
-    """A text part of the answer."""
+    """A text part of the answer.
+
+    Attributes:
+        text: all of it.
+        logprobs: its tokens, if they were asked for; see :class:`~server.interleave.events.TextDelta`.
+    """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +139,11 @@ class AnswerImage:
 AnswerPart = AnswerText | AnswerImage
 
 
+def answer_text(deltas: Sequence[TextDelta]) -> AnswerText:
+    """The text part that deltas make together."""
+    return AnswerText("".join(delta.text for delta in deltas), tuple(t for delta in deltas for t in delta.logprobs))
+
+
 @dataclass(slots=True)
 class Document:
     """An answer, complete as far as the events that were applied to it.
@@ -118,6 +152,7 @@ class Document:
         id: id of the answer.
         model: name of the model.
         created: Unix time in seconds.
+        status: how far it is.
         finish_reason: why the document ended; None until it ended well.
         usage: what it cost; zeros until it ended.
         error: the event that ended a document that could not be finished.
@@ -126,27 +161,29 @@ class Document:
     id: str = ""
     model: str = ""
     created: int = 0
+    status: Status = "in_progress"
     finish_reason: FinishReason | None = None
     usage: Usage = field(default_factory=Usage)
     error: DocumentFailed | None = None
-    _parts: dict[int, AnswerImage | list[str]] = field(default_factory=dict, repr=False)
+    _parts: dict[int, AnswerImage | list[TextDelta]] = field(default_factory=dict, repr=False)
 
     @property
     def parts(self) -> tuple[AnswerPart, ...]:
         """The parts in the order of the document, which need not be the order in which they came."""
         ordered = (part for _, part in sorted(self._parts.items()))
-        return tuple(AnswerText("".join(part)) if isinstance(part, list) else part for part in ordered)
+        return tuple(answer_text(part) if isinstance(part, list) else part for part in ordered)
 
     def apply(self, event: DocumentEvent) -> None:
         """Add what one event tells."""
+        self.status = status_after(event)
         match event:
             case DocumentStarted(id=id, model=model, created=created):
                 self.id, self.model, self.created = id, model, created
-            case TextDelta(part=index, text=text):
+            case TextDelta(part=index):
                 pieces = self._parts.setdefault(index, [])
                 if not isinstance(pieces, list):
                     raise ValueError(f"part {index} is an image, but event {event.sequence} brings text for it")
-                pieces.append(text)
+                pieces.append(event)
             case ImageQueued(part=index) | ImageProgress(part=index) | ImagePreview(part=index):
                 self._parts.setdefault(index, AnswerImage())
             case ImageCompleted(part=index, image=image):

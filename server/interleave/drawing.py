@@ -4,8 +4,10 @@ import asyncio
 import logging
 from contextlib import aclosing
 
+from server.files.base import ImageStore, StorageError, new_image_id
 from server.interleave.document import ImageParams
 from server.interleave.events import (
+    Delivery,
     Image,
     ImageCompleted,
     ImageFailed,
@@ -19,7 +21,6 @@ from server.llm.engine import EngineDeadError, EngineError, LLMEngine, Prompt
 from server.pool.base import (
     Completed,
     DiffusionPool,
-    ImageUpdate,
     Preview,
     Progress,
     Queued,
@@ -45,12 +46,14 @@ class Drawing:
         pool: renders.
         params: how pictures of this answer are drawn.
         seed: of this picture.
+        first: whether no other picture of this answer came before it.
         part: its place in the document.
         parts: take its events.
+        files: keep the pictures that are delivered as links.
         timeout_s: seconds from now in which it must be finished.
 
     Attributes:
-        completed: whether the picture was drawn.
+        completed: whether the picture was drawn and, if it is delivered as a link, stored.
     """
 
     def __init__(
@@ -60,8 +63,10 @@ class Drawing:
         pool: DiffusionPool,
         params: ImageParams,
         seed: int,
+        first: bool,
         part: Part,
         parts: Parts,
+        files: ImageStore,
         timeout_s: float,
     ) -> None:
         self.completed = False
@@ -70,8 +75,10 @@ class Drawing:
         self._pool = pool
         self._params = params
         self._seed = seed
+        self._first = first
         self._part = part
         self._parts = parts
+        self._files = files
         self._timeout_s = timeout_s
         self._deadline = asyncio.get_running_loop().time() + timeout_s
         self._job: RenderJob | None = None
@@ -111,40 +118,49 @@ class Drawing:
                 seed=self._seed,
                 previews=params.previews,
                 format=params.format,
+                # An answer that has begun holds its place in the language model until it ends.
+                priority="normal" if self._first else "high",
+                timeout_s=self._deadline - asyncio.get_running_loop().time(),
             )
 
     async def render(self) -> RenderedImage | None:
-        """Have the picture drawn. None if it failed, here or in :meth:`dream`."""
+        """Have the picture drawn, and stored if it is delivered as a link. None if that or :meth:`dream` failed."""
         if self._job is None:
             return None
         try:
-            async with asyncio.timeout_at(self._deadline), aclosing(self._pool.render(self._job)) as updates:
-                async for update in updates:
-                    self._send(self._event(update))
-                    if isinstance(update, Completed):
-                        self.completed = True
-                        return update.image
-            raise RenderError("render_failed", "the job ended without a picture")
-        except RenderError as error:
+            async with asyncio.timeout_at(self._deadline):
+                rendered = await self._draw(self._job)
+                image = self._image(rendered, self._params.delivery)
+                if image.delivery == "url":
+                    await self._files.put(image.id, image.data)
+        except (RenderError, StorageError) as error:
             self._fail(error.code, str(error))
         except TimeoutError:
             self._time_out()
+        else:
+            self.completed = True
+            self._send(ImageCompleted(*NEW, image))
+            return rendered
         return None
 
-    def _event(self, update: ImageUpdate) -> ImageEvent:
-        match update:
-            case Queued(position=position, eta_s=eta_s):
-                return ImageQueued(*NEW, position, eta_s)
-            case Progress(step=step, steps=steps):
-                return ImageProgress(*NEW, step, steps)
-            case Preview(index=index, image=image):
-                return ImagePreview(*NEW, index, self._image(image))
-            case Completed(image=image):
-                return ImageCompleted(*NEW, self._image(image))
+    async def _draw(self, job: RenderJob) -> RenderedImage:
+        """The finished picture. What comes before it is told."""
+        async with aclosing(self._pool.render(job)) as updates:
+            async for update in updates:
+                match update:
+                    case Queued(position=position, eta_s=eta_s):
+                        self._send(ImageQueued(*NEW, position, eta_s))
+                    case Progress(step=step, steps=steps):
+                        self._send(ImageProgress(*NEW, step, steps))
+                    case Preview(index=index, image=preview):
+                        self._send(ImagePreview(*NEW, index, self._image(preview, "inline")))
+                    case Completed(image=rendered):
+                        return rendered
+        raise RenderError("render_failed", "the job ended without a picture")
 
-    def _image(self, rendered: RenderedImage) -> Image:
+    def _image(self, rendered: RenderedImage, delivery: Delivery) -> Image:
         height, width, _ = rendered.pixels.shape
-        return Image(rendered.data, rendered.format, width, height, self._seed)
+        return Image(rendered.data, rendered.format, width, height, self._seed, new_image_id(), delivery)
 
     def _time_out(self) -> None:
         self._fail("timeout", f"the picture was not finished within {self._timeout_s:g} seconds")

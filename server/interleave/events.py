@@ -11,6 +11,10 @@ from server.pool.base import ImageFormat
 
 FinishReason = Literal["stop", "length"]
 LengthLimit = Literal["max_tokens", "context"]
+Delivery = Literal["inline", "url"]
+Status = Literal["in_progress", "completed", "failed", "cancelled"]
+CANCELLED = "cancelled"
+"""Code of the ``DocumentFailed`` of a document that was ended because nobody wanted it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Image:
         width: in pixels.
         height: in pixels.
         seed: the seed that draws the same picture again, given the same context.
+        id: names these bytes; nobody can guess it.
+        delivery: ``"inline"`` shows readers the picture itself; ``"url"`` a link to it: it is in the store of pictures.
     """
 
     data: bytes = field(repr=False)
@@ -30,6 +36,8 @@ class Image:
     width: int
     height: int
     seed: int
+    id: str
+    delivery: Delivery = "inline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,7 @@ class Usage:
         images: pictures drawn.
         denoising_steps: UNet steps of all pictures drawn, each counted once for both guidance branches.
         length_limit: what ended a document whose ``finish_reason`` is ``"length"``.
+        cached_tokens: of the prompt tokens, those that the prefix cache had.
     """
 
     prompt_tokens: int = 0
@@ -51,6 +60,7 @@ class Usage:
     images: int = 0
     denoising_steps: int = 0
     length_limit: LengthLimit | None = None
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +87,34 @@ class PartEvent(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token and how likely it was.
+
+    Attributes:
+        token: its text; U+FFFD stands for bytes that are no whole character.
+        bytes: its bytes. Those of a character that took several tokens are in all of them.
+        logprob: see :class:`~server.llm.engine.TokenLogprobs`.
+        top: the likeliest tokens in its place, likeliest first, as many as were asked for; empty in these themselves.
+    """
+
+    token: str
+    bytes: bytes
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta(PartEvent):
-    """More text of a text part. The first one of a part begins it."""
+    """More text of a text part. The first one of a part begins it.
+
+    Attributes:
+        text: never empty.
+        logprobs: the tokens whose text begins in this one, and those before them that have no text of their own;
+            empty unless asked for. Tokens that make up characters together begin where these do.
+    """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +189,18 @@ DocumentEvent = (
     | DocumentCompleted
     | DocumentFailed
 )
+
+
+def is_last(event: DocumentEvent) -> bool:
+    """Whether a document ends with this event."""
+    return isinstance(event, DocumentCompleted | DocumentFailed)
+
+
+def status_after(event: DocumentEvent) -> Status:
+    """How far a document is whose latest event is this one."""
+    match event:
+        case DocumentCompleted():
+            return "completed"
+        case DocumentFailed(code=code):
+            return "cancelled" if code == CANCELLED else "failed"
+    return "in_progress"

@@ -20,42 +20,37 @@ A stop string may begin before a picture and end after it. What may be its begin
 drawn, and goes out as a delta of its own, earlier part if it turns out to be none. A picture inside such a stop string
 stays in the document.
 
+Log probabilities, if they were asked for, are those of the tokens of text: not of dream tokens nor of the end token.
+
 A picture that failed, or is not fed back, is represented in the context by its dream queries alone.
 """
 
 import asyncio
-import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from enum import Enum, auto
+from itertools import zip_longest
 
 import numpy as np
 from PIL import Image as PILImages
 
+from server.files.base import ImageStore
 from server.interleave.context import Context
 from server.interleave.document import DocumentRequest
 from server.interleave.drawing import Drawing
-from server.interleave.events import (
-    DocumentCompleted,
-    DocumentEvent,
-    DocumentFailed,
-    DocumentStarted,
-    FinishReason,
-    LengthLimit,
-    Usage,
-)
-from server.interleave.outbox import UNNUMBERED, Outbox
+from server.interleave.events import DocumentEvent, FinishReason, LengthLimit, Usage
+from server.interleave.making import Making
+from server.interleave.outbox import Outbox
 from server.interleave.parts import Parts
+from server.interleave.pending_logprobs import PendingLogprobs
+from server.interleave.sampling import AnswerSampling
 from server.interleave.seeds import derived_seed, random_seed
-from server.interleave.tasks import end
 from server.llm.detokenizer import IncrementalDetokenizer
-from server.llm.engine import EngineDeadError, EngineError, LLMEngine, Prompt, PromptImage, Sampling, TokenChunk
+from server.llm.engine import EngineError, LLMEngine, Prompt, PromptImage, TokenChunk, TokenLogprobs
 from server.llm.prompt import PromptBuilder
 from server.llm.stop_strings import StopStrings
 from server.pool.base import DiffusionPool, RenderedImage
-
-logger = logging.getLogger(__name__)
+from server.tasks import end
 
 
 class State(Enum):
@@ -83,6 +78,7 @@ class Interceptor:
         pool: renders the pictures.
         request: what to make.
         prompts: builds the engine's prompts.
+        files: keep the pictures that are delivered as links.
         image_timeout_s: seconds that one picture may take, its wait in the queue included.
 
     Attributes:
@@ -95,6 +91,7 @@ class Interceptor:
         pool: DiffusionPool,
         request: DocumentRequest,
         prompts: PromptBuilder,
+        files: ImageStore,
         image_timeout_s: float = 300.0,
     ) -> None:
         self.state = State.DECODING
@@ -109,6 +106,8 @@ class Interceptor:
         self._pool = pool
         self._request = request
         self._prompts = prompts
+        self._files = files
+        self._sampling = AnswerSampling(engine, request, prompts.control_token_ids)
         self._image_timeout_s = image_timeout_s
         seeds = (request.images.seed, request.seed, random_seed())
         self._image_seed = next(seed for seed in seeds if seed is not None)
@@ -118,68 +117,47 @@ class Interceptor:
         self._detokenizer = IncrementalDetokenizer(engine.tokenizer)
         self._stop_strings = StopStrings(request.stop)
         self._outbox = Outbox()
-        self._parts = Parts(self._outbox.put)
+        self._logprobs = None if request.logprobs is None else PendingLogprobs(engine.tokenizer)
+        self._parts = Parts(self._outbox.put, self._logprobs)
 
         self._drawings: list[Drawing] = []
         self._background: list[asyncio.Task[RenderedImage | None]] = []
         self._drawn: RenderedImage | None = None
         self._engine_requests = 0
-        self._prompt_tokens = 0
-        self._completion_tokens = 0
+        self._prompt_tokens = self._cached_tokens = 0
+        self._sampled: list[int] = []
         self._image_tokens = 0
         self._finish_reason: FinishReason = "stop"
         self._length_limit: LengthLimit | None = None
 
     async def events(self) -> AsyncGenerator[DocumentEvent, None]:
-        """The events of the document, to be read once.
-
-        Closing it, or cancelling the task that reads it, aborts the engine's request, cancels all image jobs within a
-        step and returns when nothing of them is left. Failures after the first event are events.
-
-        Raises:
-            PromptError: before the first event: the request does not fit the model, and nothing was started.
-        """
+        """See :class:`~server.interleave.making.DocumentMaker`."""
         # Tokenizing a long conversation takes longer than an event loop may stand still.
-        await asyncio.to_thread(self._build_prompts)
-        answer = asyncio.create_task(self._answer(), name=f"answer {self._request.id}")
-        try:
-            while True:
-                event = await self._outbox.take()
+        await asyncio.to_thread(self._prepare)
+        request = self._request
+        making = Making(request.id, request.model, self._outbox, self._answer, lambda: self.usage)
+        async with aclosing(making.events()) as events:
+            async for event in events:
                 yield event
-                if isinstance(event, DocumentCompleted | DocumentFailed):
-                    return
-        finally:
-            await end([answer])
 
-    def _build_prompts(self) -> None:
+    def _prepare(self) -> None:
         images = self._request.images
+        self._sampling.check()
         self._context.begin(self._prompts.build(self._request.messages))
         self._prompt_tokens = self._context.length
         if images.negative_prompt is not None:
             negative = self._prompts.build_negative(images.negative_prompt)
             self._negative = negative if images.guidance_scale > 1 else None
 
-    async def _answer(self) -> None:
-        """Run the state machine, and turn what stops it into the last event."""
-        request = self._request
-        self._outbox.put(DocumentStarted(UNNUMBERED, request.id, request.model, int(time.time())))
+    async def _answer(self) -> FinishReason:
+        """Run the state machine."""
         try:
-            try:
-                while self.state is not State.DONE:
-                    self.state = await self._steps[self.state]()
-            finally:
-                await end(self._background)
-        except EngineDeadError:
-            logger.exception("the engine died under document %s", request.id)
-            self._fail("engine_unavailable", "the language model is not available")
-        except EngineError:
-            logger.exception("an engine request of document %s failed", request.id)
-            self._fail("engine_error", "the language model failed on this document")
-        except Exception:
-            logger.exception("document %s failed", request.id)
-            self._fail("internal_error", "the server failed on this document")
-        else:
-            self._outbox.put(DocumentCompleted(UNNUMBERED, self._finish_reason, self.usage))
+            while self.state is not State.DONE:
+                self.state = await self._steps[self.state]()
+        finally:
+            await end(self._background)
+            self._parts.end_text()
+        return self._finish_reason
 
     async def _decode(self) -> State:
         """DECODING: let the model write until it stops or asks for a picture."""
@@ -190,11 +168,12 @@ class Interceptor:
         async with aclosing(self._generate(allowed)) as chunks:
             async for chunk in chunks:
                 finish_reason = chunk.finish_reason
-                for token_id in chunk.token_ids:
-                    self._completion_tokens += 1
+                if self._engine_requests == 1:
+                    self._cached_tokens = chunk.cached_tokens
+                for token_id, logprobs in zip_longest(chunk.token_ids, chunk.logprobs):
+                    self._sampled.append(token_id)
                     if token_id not in (self._engine.eos_token_id, self._engine.config.dream_token_id):
-                        self._context.add_text(token_id)
-                        self._write(self._detokenizer.feed(token_id))
+                        self._add_text(token_id, logprobs)
                     if self._stop_strings.matched:
                         return self._end_text("stop")
         if finish_reason is None:
@@ -238,28 +217,18 @@ class Interceptor:
 
     def _generate(self, max_tokens: int) -> AsyncGenerator[TokenChunk, None]:
         """The next engine request of this answer."""
-        config, request = self._engine.config, self._request
-        may_dream = len(self._drawings) < request.images.max
-        stops = {self._engine.eos_token_id} | ({config.dream_token_id} if may_dream else set())
+        may_dream = len(self._drawings) < self._request.images.max
         number = self._engine_requests
         self._engine_requests += 1
-        sampling = Sampling(
-            max_tokens=max_tokens,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            top_k=request.top_k,
-            seed=None if request.seed is None else derived_seed(request.seed, number),
-            stop_token_ids=tuple(sorted(stops)),
-            banned_token_ids=tuple(sorted(self._prompts.control_token_ids - stops)),
-        )
-        return self._engine.generate(f"{request.id}-text-{number}", self._context.prompt, sampling)
+        sampling = self._sampling.of_request(number, max_tokens, may_dream, self._sampled)
+        return self._engine.generate(f"{self._request.id}-text-{number}", self._context.prompt, sampling)
 
     def _tokens_left(self) -> tuple[LengthLimit, int]:
         """How many tokens may still be sampled, and what sets that limit."""
         context = self._engine.max_model_len - self._context.length
         if self._request.max_tokens is None:
             return "context", context
-        max_tokens = self._request.max_tokens - self._completion_tokens
+        max_tokens = self._request.max_tokens - len(self._sampled)
         return ("max_tokens", max_tokens) if max_tokens <= context else ("context", context)
 
     @property
@@ -276,12 +245,20 @@ class Interceptor:
             pool=self._pool,
             params=self._request.images,
             seed=derived_seed(self._image_seed, number),
+            first=number == 0,
             part=self._parts.open_image(self._stop_strings.held),
             parts=self._parts,
+            files=self._files,
             timeout_s=self._image_timeout_s,
         )
         self._drawings.append(drawing)
         return drawing
+
+    def _add_text(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
+        self._context.add_text(token_id)
+        if self._logprobs is not None and logprobs is not None:
+            self._logprobs.add(self._parts.written + self._stop_strings.held, token_id, logprobs)
+        self._write(self._detokenizer.feed(token_id))
 
     def _write(self, text: str) -> None:
         self._parts.write(self._stop_strings.feed(text))
@@ -296,21 +273,18 @@ class Interceptor:
         self._finish_reason, self._length_limit = reason, limit
         return State.DRAINING
 
-    def _fail(self, code: str, message: str) -> None:
-        self._parts.end_text()
-        self._outbox.put(DocumentFailed(UNNUMBERED, code, message, self.usage))
-
     @property
     def usage(self) -> Usage:
         """What the answer has cost so far."""
         images = sum(drawing.completed for drawing in self._drawings)
         return Usage(
             prompt_tokens=self._prompt_tokens,
-            completion_tokens=self._completion_tokens,
+            completion_tokens=len(self._sampled),
             image_tokens=self._image_tokens,
             images=images,
             denoising_steps=images * self._request.images.steps,
             length_limit=self._length_limit,
+            cached_tokens=self._cached_tokens,
         )
 
 

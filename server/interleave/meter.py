@@ -3,6 +3,7 @@
 from time import perf_counter
 
 from server.interleave.events import (
+    CANCELLED,
     DocumentCompleted,
     DocumentEvent,
     DocumentFailed,
@@ -58,8 +59,8 @@ class DocumentMeter:
                 self._outcome = reason
                 metrics.DOCUMENT_DURATION.observe(self.seconds)
                 count_usage(usage)
-            case DocumentFailed(usage=usage):
-                self._outcome = "failed"
+            case DocumentFailed(code=code, usage=usage):
+                self._outcome = "cancelled" if code == CANCELLED else "failed"
                 count_usage(usage)
 
     def close(self) -> None:

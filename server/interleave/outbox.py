@@ -26,7 +26,7 @@ class Outbox:
         """Add an event."""
         last = self._events[-1] if self._events else None
         if isinstance(event, TextDelta) and isinstance(last, TextDelta) and last.part == event.part:
-            self._events[-1] = replace(last, text=last.text + event.text)
+            self._events[-1] = replace(last, text=last.text + event.text, logprobs=last.logprobs + event.logprobs)
         else:
             self._events.append(event)
         self._filled.set()

@@ -13,6 +13,7 @@ from server.interleave.events import (
     TextDelta,
 )
 from server.interleave.outbox import UNNUMBERED
+from server.interleave.pending_logprobs import PendingLogprobs
 
 ImageEvent = ImageQueued | ImageProgress | ImagePreview | ImageCompleted | ImageFailed
 AnyPartEvent = TextDelta | ImageEvent
@@ -47,10 +48,16 @@ class Parts:
 
     Args:
         emit: takes the events, their parts numbered and their sequence numbers still to come.
+        logprobs: go out with the text of their tokens; None if nobody asked for them.
+
+    Attributes:
+        written: characters of text so far.
     """
 
-    def __init__(self, emit: Callable[[AnyPartEvent], None]) -> None:
+    def __init__(self, emit: Callable[[AnyPartEvent], None], logprobs: PendingLogprobs | None = None) -> None:
+        self.written = 0
         self._emit = emit
+        self._logprobs = logprobs
         self._begun = 0
         self._unbegun = deque([Part()])
         self._texts = deque(self._unbegun)
@@ -61,7 +68,9 @@ class Parts:
             part = self._texts[0]
             piece = text[: part.outstanding]
             text = text[len(piece) :]
-            self._send(part, TextDelta(UNNUMBERED, UNNUMBERED, piece))
+            self.written += len(piece)
+            logprobs = self._logprobs.take(self.written) if self._logprobs else ()
+            self._send(part, TextDelta(UNNUMBERED, UNNUMBERED, piece, logprobs))
             if part.outstanding is not None:
                 part.outstanding -= len(piece)
                 if not part.outstanding:

@@ -1,31 +1,85 @@
-"""A document while it is being made: one task drives its interceptor, and one reader takes its events."""
+"""A document while it is being made: one task drives its interceptor, and an outlet takes its events."""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from typing import Protocol
 
-from server.interleave.events import DocumentCompleted, DocumentEvent, DocumentFailed, Usage
+from server.interleave.events import DocumentEvent, DocumentFailed, Usage, is_last
 
 logger = logging.getLogger(__name__)
+
+
+class Outlet(Protocol):
+    """Where the events of one document go.
+
+    Attributes:
+        outlives_reader: whether the document goes on when its reader leaves.
+    """
+
+    outlives_reader: bool
+
+    def put(self, event: DocumentEvent) -> None:
+        """Take an event."""
+
+    async def ready(self) -> None:
+        """Return when the next event may be made."""
+
+    def close(self) -> None:
+        """No event comes any more."""
+
+    def events(self) -> AsyncIterator[DocumentEvent]:
+        """The events, from the first to the last."""
+
+
+class Handover:
+    """The outlet of a document that is not stored: one reader takes each event before the next one is made.
+
+    So a slow reader leaves the interceptor to put together what he has not taken, and nothing is kept.
+    """
+
+    outlives_reader = False
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[DocumentEvent | None] = asyncio.Queue()
+
+    def put(self, event: DocumentEvent) -> None:
+        """Lay an event out for the reader."""
+        self._queue.put_nowait(event)
+
+    async def ready(self) -> None:
+        """Return when the reader has taken it."""
+        await self._queue.join()
+
+    def close(self) -> None:
+        """End the reading."""
+        self._queue.put_nowait(None)
+
+    async def events(self) -> AsyncIterator[DocumentEvent]:
+        """The events. To be read once; ends early if the document is cancelled."""
+        while (event := await self._queue.get()) is not None:
+            yield event
+            self._queue.task_done()
 
 
 class RunningDocument:
     """Runs one interceptor.
 
     The task owns the interceptor from its first event to its last, so whatever ends a document early is one
-    cancellation. An event is handed over before the next one is asked for: a slow reader leaves the interceptor to
-    put together what he has not taken.
+    cancellation.
 
     Args:
         id: of the document.
         first: the interceptor's first event, which says that the document was admitted.
         events: the interceptor's others.
         usage: what the document has cost so far.
-        observe: sees each event as it is handed over.
+        observe: sees each event before the outlet does.
+        outlet: takes the events. By default a :class:`Handover`.
 
     Attributes:
         id: of the document.
+        usage: what it has cost so far.
         task: done when the interceptor is closed and all that it started has ended.
     """
 
@@ -36,20 +90,24 @@ class RunningDocument:
         events: AsyncGenerator[DocumentEvent, None],
         usage: Callable[[], Usage],
         observe: Callable[[DocumentEvent], None],
+        outlet: Outlet | None = None,
     ) -> None:
         self.id = id
-        self._usage = usage
+        self.usage = usage
         self._observe = observe
-        self._queue: asyncio.Queue[DocumentEvent | None] = asyncio.Queue()
+        self._outlet = outlet or Handover()
         self._failure: tuple[str, str] | None = None
         self._put(first)
         self.task = asyncio.create_task(self._run(events), name=f"document {id}")
 
-    async def events(self) -> AsyncIterator[DocumentEvent]:
-        """The events, from the first to the last. To be read once; ends early if the document is cancelled."""
-        while (event := await self._queue.get()) is not None:
-            yield event
-            self._queue.task_done()
+    def events(self) -> AsyncIterator[DocumentEvent]:
+        """The events, from the first to the last. To be read once, unless the document is stored."""
+        return self._outlet.events()
+
+    def leave(self) -> None:
+        """The reader leaves, having read everything or not. That ends the document, unless it is stored."""
+        if not self._outlet.outlives_reader:
+            self.cancel()
 
     def cancel(self) -> None:
         """Abort all that the document has started: nobody wants it any more. Does nothing to one that has ended."""
@@ -64,10 +122,10 @@ class RunningDocument:
     async def _run(self, events: AsyncGenerator[DocumentEvent, None]) -> None:
         try:
             async with aclosing(events):
-                await self._queue.join()
+                await self._outlet.ready()
                 async for event in events:
                     self._put(event)
-                    await self._queue.join()
+                    await self._outlet.ready()
         except asyncio.CancelledError:
             if self._failure is None:
                 raise
@@ -76,14 +134,14 @@ class RunningDocument:
             logger.exception("document %s failed", self.id)
             self._end("internal_error", "the server failed to make this document")
         finally:
-            self._queue.put_nowait(None)
+            self._outlet.close()
 
     def _put(self, event: DocumentEvent) -> None:
         self._last = event
         self._observe(event)
-        self._queue.put_nowait(event)
+        self._outlet.put(event)
 
     def _end(self, code: str, message: str) -> None:
         """The last event, unless there has been one."""
-        if not isinstance(self._last, DocumentCompleted | DocumentFailed):
-            self._put(DocumentFailed(self._last.sequence + 1, code, message, self._usage()))
+        if not is_last(self._last):
+            self._put(DocumentFailed(self._last.sequence + 1, code, message, self.usage()))

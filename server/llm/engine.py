@@ -1,6 +1,6 @@
 """What the interceptor needs of a language model: tokens, and dream states. The one implementation is vLLM's."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, Self
 
@@ -11,6 +11,9 @@ from tokenizers import Tokenizer
 from models.dreamllm.configuration import DreamLLMConfig
 from server.llm.conversation import pixels_digest
 
+IMPOSSIBLE = -9999.0
+"""Stands for the log probability of minus infinity, which JSON has no number for. OpenAI writes the same."""
+
 
 class EngineError(Exception):
     """The engine could not do what was asked of it."""
@@ -18,6 +21,18 @@ class EngineError(Exception):
 
 class EngineDeadError(EngineError):
     """The engine is gone and will not come back in this process."""
+
+
+class SamplingError(ValueError):
+    """A way of sampling that the engine does not have: the caller's to mend.
+
+    Attributes:
+        param: the field of the request to blame, by OpenAI's name: ``"response_format"`` for a JSON schema.
+    """
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,16 @@ class Sampling:
         seed: makes the request repeatable; None draws at random.
         stop_token_ids: end the request when sampled; the token is part of its output.
         banned_token_ids: never sampled.
+        min_p: drops tokens less likely than this share of the likeliest one; 0 to 1, 0 keeps all.
+        repetition_penalty: above 0. Positive logits of tokens that the prompt or the output has are divided by it,
+            negative ones multiplied; 1 changes nothing.
+        presence_penalty: -2 to 2, taken off the logits of tokens that the output has.
+        frequency_penalty: -2 to 2, taken off the logits of tokens once for each time that the output has them.
+        earlier_token_ids: the end of an answer may be a request of its own: what was sampled of it before, and counts
+            as output for the penalties. All of it stands in the prompt.
+        logit_bias: added to the logits of token ids; a ban outdoes it.
+        logprobs: how many of the likeliest tokens to tell beside each one sampled, 0 to 20; None tells nothing.
+        json_schema: the output is JSON that this JSON schema, itself in JSON, allows.
     """
 
     max_tokens: int
@@ -72,6 +97,30 @@ class Sampling:
     seed: int | None = None
     stop_token_ids: tuple[int, ...] = ()
     banned_token_ids: tuple[int, ...] = ()
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    earlier_token_ids: tuple[int, ...] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+    json_schema: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """How likely a sampled token was, and the likeliest tokens in its place.
+
+    Log probabilities are natural logarithms by the logits of the model, before temperature, penalties, biases and bans.
+    What a JSON schema rules out has :data:`IMPOSSIBLE`.
+
+    Attributes:
+        logprob: of the sampled token.
+        top: token ids with their log probabilities, likeliest first.
+    """
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +132,18 @@ class TokenChunk:
         finish_reason: set on the last chunk: ``"stop"`` when the last token is a stop token, else ``"length"``.
         prompt_tokens: length of the whole prompt, pictures expanded.
         cached_tokens: how many of them came from the prefix cache.
+        logprobs: one for each token if they were asked for, else none.
     """
 
     token_ids: tuple[int, ...]
     finish_reason: Literal["stop", "length"] | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 class LLMEngine(Protocol):
-    """The language model behind an answer. Everything is called on one event loop.
+    """The language model behind an answer. All but :meth:`check` is called on one event loop.
 
     Attributes:
         config: the model's configuration: token ids, number of queries, patches of a picture.
@@ -107,6 +158,14 @@ class LLMEngine(Protocol):
     chat_template: str
     eos_token_id: int
     max_model_len: int
+
+    def check(self, sampling: Sampling) -> None:
+        """Return if the engine can sample so. From any thread but the event loop's: a JSON schema takes milliseconds.
+
+        Raises:
+            SamplingError: it cannot.
+        """
+        ...
 
     def generate(self, request_id: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TokenChunk, None]:
         """Sample tokens after a prompt. Closing the iterator aborts the request.

@@ -26,7 +26,7 @@ class PromptError(ValueError):
     """A request that cannot become a context: the caller's to mend.
 
     Attributes:
-        param: the field of the request to blame: ``"messages"`` or ``"images.negative_prompt"``.
+        param: the field of the request to blame: ``"messages"``, ``"prompt"`` or ``"images.negative_prompt"``.
     """
 
     def __init__(self, param: str, message: str) -> None:
@@ -88,14 +88,24 @@ class PromptBuilder:
             Prompt(tuple(token_ids), tuple(PromptImage(image.id, image.pixels) for image in images)), "messages"
         )
 
-    def build_negative(self, text: str) -> Prompt:
-        """The context of a negative prompt: BOS and the text, without the chat template, as in the official code.
+    def build_description(self, text: str, param: str = "prompt") -> Prompt:
+        """The context of one picture after its description: BOS and the text, without the chat template.
+
+        So the official code draws text to images, and its training pairs a picture with a caption.
 
         Raises:
             PromptError: the text leaves no room for the dream queries.
         """
-        prompt = Prompt((self._bos_token_id, *self.encode_text(text, "images.negative_prompt")))
-        return self._fitting(prompt, "images.negative_prompt", len(self._config.dream_block))
+        prompt = Prompt((self._bos_token_id, *self.encode_text(text, param)))
+        return self._fitting(prompt, param, len(self._config.dream_block))
+
+    def build_negative(self, text: str) -> Prompt:
+        """The context of a negative prompt, which is that of a description, as in the official code.
+
+        Raises:
+            PromptError: the text leaves no room for the dream queries.
+        """
+        return self.build_description(text, "images.negative_prompt")
 
     def encode_text(self, text: str, param: str = "messages") -> list[int]:
         """Token ids of a text, whatever it says: its control tokens are read letter by letter.

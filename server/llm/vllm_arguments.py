@@ -3,16 +3,31 @@
 from pathlib import Path
 from typing import Any
 
-from vllm.config import KVTransferConfig
+from vllm.config import KVTransferConfig, StructuredOutputsConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
+from vllm.usage.usage_lib import UsageContext
 
+from models.vllm_plugin.answer_penalties import AnswerPenalties, AnswerPenaltiesV2
 from models.vllm_plugin.dream_capture import DreamCaptureConnector, DreamCaptureWorkerExtension
 from server.settings import LLMSettings
 
 GIB = 1 << 30
 # By name: the module imports what only the CPU build of vLLM has.
 CPU_WORKER = "models.vllm_plugin.cpu_worker.SeededCPUWorker"
+
+
+def engine_config(checkpoint: Path, settings: LLMSettings) -> VllmConfig:
+    """vLLM's configuration for the DreamLLM in a folder.
+
+    Raises:
+        ValueError: vLLM has no such model, or cannot run it with these settings.
+    """
+    config = engine_args(checkpoint, settings).create_engine_config(UsageContext.ENGINE_CONTEXT)
+    # Only now is it known which model runner there will be.
+    penalties = AnswerPenaltiesV2 if config.use_v2_model_runner else AnswerPenalties
+    config.model_config.logits_processors = [f"{penalties.__module__}:{penalties.__qualname__}"]
+    return config
 
 
 def engine_args(checkpoint: Path, settings: LLMSettings) -> AsyncEngineArgs:
@@ -39,6 +54,9 @@ def engine_args(checkpoint: Path, settings: LLMSettings) -> AsyncEngineArgs:
         mm_processor_cache_gb=settings.image_cache_gib,
         # Sampling defaults are the request's business, not the checkpoint's.
         generation_config="vllm",
+        # By name, because vLLM's own choice changes with the schema, and the first one would serve all. Free whitespace
+        # would let a model that never learned JSON fill the context with blanks.
+        structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
         use_tqdm_on_load=False,
         kv_transfer_config=KVTransferConfig(
             kv_connector=DreamCaptureConnector.__name__,

@@ -26,8 +26,9 @@ from models.vllm_plugin import register
 from models.vllm_plugin.dream_capture import CAPTURE_ARG, DreamCaptureWorkerExtension
 from server.llm.dream_cache import DreamStateCache
 from server.llm.engine import EngineDeadError, EngineError, Prompt, Sampling, TokenChunk
-from server.llm.vllm_arguments import engine_args
+from server.llm.vllm_arguments import engine_config
 from server.llm.vllm_processes import inheritance
+from server.llm.vllm_sampling import check_sampling, sampling_params, token_logprobs
 from server.settings import LLMSettings
 
 DISCARD_LIMIT_S = 10
@@ -73,7 +74,7 @@ class VLLMEngine:
         logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
         with inheritance(settings):
             try:
-                llm = AsyncLLM.from_engine_args(engine_args(checkpoint, settings))
+                llm = AsyncLLM.from_vllm_config(engine_config(checkpoint, settings))
             except (RuntimeError, ValueError, OSError, VLLMError) as error:
                 raise EngineError(f"vLLM did not start: {error}") from error
         return cls(llm, tokenizer, settings.dream_state_cache)
@@ -87,6 +88,10 @@ class VLLMEngine:
             self.llm.output_handler.cancel()
         await asyncio.to_thread(self.llm.shutdown)
 
+    def check(self, sampling: Sampling) -> None:
+        """See :meth:`LLMEngine.check`."""
+        check_sampling(sampling, self.llm.vllm_config, self.llm.tokenizer)
+
     async def generate(self, request_id: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TokenChunk, None]:
         """See :meth:`LLMEngine.generate`. A request aborted from elsewhere ends with an :class:`EngineError`."""
         with _engine_errors():
@@ -99,6 +104,7 @@ class VLLMEngine:
                     finish_reason=completion.finish_reason,
                     prompt_tokens=len(output.prompt_token_ids),
                     cached_tokens=output.num_cached_tokens or 0,
+                    logprobs=token_logprobs(completion, sampling.logprobs),
                 )
 
     async def dream_states(self, request_id: str, prompt: Prompt) -> torch.Tensor:
@@ -191,23 +197,6 @@ class VLLMEngine:
         except ValueError as error:
             raise EngineError(f"vLLM refused the prompt: {error}") from error
         return rendered
-
-
-def sampling_params(sampling: Sampling) -> SamplingParams:
-    """vLLM's name for a :class:`Sampling`."""
-    return SamplingParams(
-        max_tokens=sampling.max_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        seed=sampling.seed,
-        stop_token_ids=list(sampling.stop_token_ids),
-        # The constructor, unlike SamplingParams.from_optional, takes a bias as it is: minus infinity is a ban.
-        logit_bias=dict.fromkeys(sampling.banned_token_ids, float("-inf")) or None,
-        ignore_eos=True,
-        detokenize=False,
-        output_kind=RequestOutputKind.DELTA,
-    )
 
 
 @contextmanager

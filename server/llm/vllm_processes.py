@@ -50,6 +50,10 @@ def variables(settings: LLMSettings) -> dict[str, str]:
             chosen["LD_PRELOAD"] = joined(str(intel_openmp), os.environ.get("LD_PRELOAD"), ":")
             # What vLLM sets when it pins threads: milliseconds that an idle thread spins.
             chosen["KMP_BLOCKTIME"] = "5"
+        if settings.enforce_eager is not False:
+            # Eager or not, vLLM compiles a few small functions. The first log probabilities that are asked for would
+            # start a C++ compiler, let all requests wait for it, and where there is none end the engine.
+            chosen["TORCHDYNAMO_DISABLE"] = "1"
     return chosen
 
 

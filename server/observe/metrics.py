@@ -26,6 +26,14 @@ POOL_QUEUE_DEPTH = Gauge("dreamserve_pool_queue_depth", "Image jobs that wait fo
 POOL_RUNNING = Gauge("dreamserve_pool_running", "Image jobs in a batch.")
 POOL_SECONDS_AHEAD = Gauge("dreamserve_pool_seconds_ahead", "Work of all image jobs at the measured speed.")
 POOL_WORKERS_ALIVE = Gauge("dreamserve_pool_workers_alive", "Workers that could take an image job.")
+JOURNAL_DOCUMENTS = Gauge("dreamserve_journal_documents", "Stored documents in this process.")
+JOURNAL_BYTES = Gauge("dreamserve_journal_bytes", "What stored documents take in this process, about.")
+JOURNAL_MIRROR_LAG = Gauge(
+    "dreamserve_journal_mirror_lag_seconds", "Age of the oldest event of a stored document that is not in Redis yet."
+)
+JOURNAL_MIRRORS_GIVEN_UP = Counter(
+    "dreamserve_journal_mirrors_given_up_total", "Stored documents that did not get to Redis."
+)
 READY = Gauge("dreamserve_ready", "1 while the server takes requests.")
 
 for _outcome in ("stop", "length", "failed", "cancelled", "rejected"):

@@ -37,10 +37,11 @@ class TextContent(RequestModel):
     text: str
 
 
-ImageDataURL = Annotated[
+ImageSource = Annotated[
     str,
     Field(
-        description="A picture as a data URL: PNG, JPEG, WebP or GIF (its first frame), in base64.",
+        description="A picture as a data URL: PNG, JPEG, WebP or GIF (its first frame), in base64. Or the URL of a "
+        "picture that this server drew and still has.",
         examples=[
             "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
         ],
@@ -48,13 +49,17 @@ ImageDataURL = Annotated[
 ]
 
 
+Detail = Annotated[
+    Literal["auto", "low", "high", "original"],
+    Field(description="Read for compatibility: this model sees every picture at one resolution."),
+]
+
+
 class ImageURL(RequestModel):
     """Where a picture is."""
 
-    url: ImageDataURL
-    detail: Literal["auto", "low", "high"] = Field(
-        default="auto", description="Read for compatibility: this model sees every picture at one resolution."
-    )
+    url: ImageSource
+    detail: Detail = "auto"
 
 
 class ImageURLContent(RequestModel):
@@ -68,8 +73,8 @@ class InputImageContent(RequestModel):
     """A picture, as OpenAI's responses write it."""
 
     type: Literal["input_image"]
-    image_url: ImageDataURL
-    detail: Literal["auto", "low", "high"] = "auto"
+    image_url: ImageSource
+    detail: Detail = "auto"
 
 
 ContentPart = Annotated[TextContent | ImageURLContent | InputImageContent, Field(discriminator="type")]

@@ -59,6 +59,9 @@ class ImagePreviewEvent(StreamPartEvent):
     image: ImageContent
 
 
+ImageProgressing = Annotated[ImageQueuedEvent | ImageProgressEvent | ImagePreviewEvent, Field(discriminator="type")]
+
+
 class ImageCompletedEvent(StreamPartEvent):
     """The picture."""
 

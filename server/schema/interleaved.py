@@ -1,38 +1,22 @@
 """Request and response of ``POST /v1/interleaved``: one request in, one document of text and pictures out."""
 
+from base64 import b64decode
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from server.schema.content import TEXT_OR_LIST, ChatMessage, Content, RequestModel
+from server.schema.content import ChatMessage, Content, RequestModel
+from server.schema.left_out import LeftOut
+from server.schema.sampling import MAX_COUNT, SamplingOptions, Seed
 
 # Those of models.diffusion.job, which imports torch: the client reads this file and should not wait for that.
 SchedulerName = Literal["ddpm", "ddim", "dpmpp_2m"]
 ImageFormat = Literal["png", "webp", "jpeg"]
-MAX_SEED = 2**63 - 1
-MAX_COUNT = 2**31 - 1  # the most that a 32-bit integer of a kernel holds
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-StopString = Annotated[str, Field(min_length=1, max_length=256)]
-Stop = Annotated[
-    Annotated[StopString, Tag("text")] | Annotated[list[StopString], Field(max_length=16), Tag("list")], TEXT_OR_LIST
-]
 
 
-class ImageOptions(RequestModel):
-    """How the pictures of an answer are drawn."""
+class DrawingOptions(RequestModel):
+    """How a picture is drawn."""
 
-    max: int | None = Field(
-        default=None,
-        ge=0,
-        le=64,
-        description="Pictures at most; 0 for none. By default the most that the server allows.",
-    )
-    size: str | None = Field(
-        default=None,
-        pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$",
-        description="Width x height in pixels. By default what the model was trained on.",
-        examples=["512x512"],
-    )
     steps: int | None = Field(
         default=None, ge=1, le=1000, description="Denoising steps. By default what the checkpoint recommends."
     )
@@ -53,15 +37,37 @@ class ImageOptions(RequestModel):
     seed: Seed | None = Field(
         default=None, description="Noise of the pictures. By default drawn from the request's seed."
     )
+
+
+class ImageOptions(DrawingOptions):
+    """How the pictures of an answer are drawn."""
+
+    max: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="Pictures at most; 0 for none. By default the most that the server allows.",
+    )
+    size: str | None = Field(
+        default=None,
+        pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$",
+        description="Width x height in pixels. By default what the model was trained on.",
+        examples=["512x512"],
+    )
     format: ImageFormat = Field(default="png", description="How pictures are encoded.")
     previews: int = Field(default=0, ge=0, le=3, description="Early views of each picture, when streaming.")
+    delivery: Literal["inline", "url"] = Field(
+        default="inline",
+        description="Whether the answer holds the finished pictures themselves, or links to them that can be read for "
+        "a time. Previews are always in the answer.",
+    )
     feedback: Literal["image", "none"] | None = Field(
         default=None,
         description="Whether the model sees the pictures that it drew. By default as the model was trained.",
     )
 
 
-class InterleavedRequest(RequestModel):
+class InterleavedRequest(SamplingOptions):
     """A request for a document. Give either ``input`` or ``messages``."""
 
     model_config = ConfigDict(
@@ -88,21 +94,12 @@ class InterleavedRequest(RequestModel):
         le=MAX_COUNT,
         description="Tokens that the model may write. By default as many as the context holds.",
     )
-    temperature: float | None = Field(
-        default=None, ge=0, le=2, allow_inf_nan=False, description="0 is greedy. By default the checkpoint's, else 1."
-    )
-    top_p: float | None = Field(
-        default=None, gt=0, le=1, allow_inf_nan=False, description="Nucleus mass. By default the checkpoint's, else 1."
-    )
-    top_k: int | None = Field(
-        default=None,
-        ge=0,
-        le=MAX_COUNT,
-        description="Keep the k likeliest tokens; 0 keeps all. By default the checkpoint's, else 0.",
-    )
-    seed: Seed | None = Field(default=None, description="The same request with the same seed gives the same document.")
-    stop: Stop | None = Field(default=None, description="Text that ends the document; it is not part of it.")
     images: ImageOptions = Field(default=ImageOptions(), description="How the pictures are drawn.")
+    store: bool = Field(
+        default=False,
+        description="Go on when the caller leaves, and keep the document for a while, so that it can be read again: "
+        "see `GET /v1/interleaved/{id}`. Its id is all that anybody needs to read it.",
+    )
 
     @model_validator(mode="after")
     def _one_of_input_and_messages(self) -> Self:
@@ -112,17 +109,30 @@ class InterleavedRequest(RequestModel):
 
 
 class ImageContent(BaseModel):
-    """A picture."""
+    """A picture: itself, or a link to it, as `images.delivery` says."""
 
-    b64_json: str = Field(description="The encoded picture, in base64.")
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["b64_json"]}, {"required": ["url"]}]})
+
+    b64_json: Annotated[str | None, LeftOut] = Field(default=None, description="The encoded picture, in base64.")
+    url: Annotated[str | None, LeftOut] = Field(default=None, description="Where the picture can be had for a time.")
     format: ImageFormat
     width: int
     height: int
     seed: int = Field(description="The seed that draws the same picture again, given the same context.")
 
+    def decoded(self) -> bytes:
+        """The encoded picture.
+
+        Raises:
+            ValueError: this is a link to it.
+        """
+        if self.b64_json is None:
+            raise ValueError(f"the picture is at {self.url}")
+        return b64decode(self.b64_json)
+
 
 class PartError(BaseModel):
-    """Why a picture is missing."""
+    """Why a picture is missing, or the rest of a document."""
 
     code: str
     message: str
@@ -149,6 +159,13 @@ class FailedImagePart(BaseModel):
     error: PartError
 
 
+class PendingImagePart(BaseModel):
+    """The place of a picture that is being drawn."""
+
+    type: Literal["image"] = "image"
+    status: Literal["in_progress"] = "in_progress"
+
+
 class DocumentUsage(BaseModel):
     """What a document cost."""
 
@@ -164,12 +181,22 @@ class DocumentUsage(BaseModel):
 
 
 class InterleavedResponse(BaseModel):
-    """A document: its parts in order."""
+    """A document: its parts in order. A stored one that has not ended has those that there are."""
 
     id: str
     object: Literal["interleaved.document"] = "interleaved.document"
     created: int = Field(description="Unix time in seconds.")
     model: str
-    parts: list[TextPart | ImagePart | FailedImagePart]
-    finish_reason: Literal["stop", "length"]
-    usage: DocumentUsage
+    status: Literal["in_progress", "completed", "failed", "cancelled"]
+    parts: list[TextPart | ImagePart | FailedImagePart | PendingImagePart]
+    finish_reason: Literal["stop", "length"] | None = Field(description="Why it ended; null unless it ended well.")
+    error: PartError | None = Field(description="Why it could not be finished; null unless that is so.")
+    usage: DocumentUsage | None = Field(description="What it cost; null until it has ended.")
+
+
+class DeletedDocument(BaseModel):
+    """A stored document that was forgotten."""
+
+    id: str
+    object: Literal["interleaved.document.deleted"] = "interleaved.document.deleted"
+    deleted: Literal[True] = True

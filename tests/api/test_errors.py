@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.llm.engine import EngineDeadError, EngineError
+from server.llm.engine import EngineDeadError, EngineError, SamplingError
 from tests.api.serving import Running, in_memory, scripted_engine
 from tests.scripted import EOS
 
@@ -41,6 +41,21 @@ async def test_a_body_that_is_too_large_is_refused_whether_or_not_its_length_is_
     assert response.status_code == 413
     assert response.json()["error"]["message"] == "the body has more than 1000 bytes"
     assert fits.status_code == 200
+
+
+async def test_what_the_model_cannot_sample_names_the_field() -> None:
+    engine = scripted_engine(refuses=SamplingError("logit_bias", "there is no token 9999"))
+    async with in_memory(engine) as app:
+        await app.ready()
+        response = await app.client.post("/v1/interleaved", json={"input": "a", "logit_bias": {"9999": 1}})
+
+    assert response.status_code == 400
+    assert response.json()["error"] == {
+        "message": "logit_bias: there is no token 9999",
+        "type": "invalid_request_error",
+        "param": "logit_bias",
+        "code": "invalid_value",
+    }
 
 
 async def test_a_defect_is_a_500_that_tells_nothing_of_the_inside(monkeypatch: pytest.MonkeyPatch) -> None:

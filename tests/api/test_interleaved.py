@@ -144,6 +144,19 @@ async def test_how_text_is_sampled_is_the_checkpoints_choice_unless_the_request_
     assert chosen == [(0.5, 0.9, 40), (0, 0.2, 0)]
 
 
+async def test_what_is_said_about_sampling_reaches_the_model() -> None:
+    said = {"min_p": 0.1, "repetition_penalty": 1.2, "presence_penalty": 0.5, "frequency_penalty": -0.5}
+    async with in_memory() as app:
+        await app.ready()
+
+        await app.client.post("/v1/interleaved", json={"input": "x"})
+        await app.client.post("/v1/interleaved", json={"input": "x", **said})
+
+    unsaid, chosen = ({name: getattr(c.sampling, name) for name in said} for c in app.engine.calls[-2:])
+    assert unsaid == {"min_p": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    assert chosen == said
+
+
 async def test_what_is_said_about_pictures_reaches_the_pool() -> None:
     images = {
         "size": "32x48",

@@ -11,7 +11,15 @@ async def test_the_one_model_is_listed_and_found(running: Running) -> None:
 
     assert listed == {"object": "list", "data": [found]}
     assert found["id"] == "scripted"
+    assert found["sampling"] == {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 40,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+    }
     assert found["images"] == {
+        "max": 8,
         "size": "64x64",
         "size_multiple": 16,
         "steps": 4,

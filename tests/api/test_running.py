@@ -3,8 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
+import pytest
+
 from server.interleave.events import DocumentEvent, DocumentFailed, DocumentStarted, TextDelta, Usage
-from server.interleave.running import RunningDocument
+from server.interleave.journal.base import Record
+from server.interleave.journal.log import DocumentLog
+from server.interleave.running import Handover, RunningDocument
 from tests.api.serving import until
 from tests.scripted import Gate
 
@@ -62,6 +66,25 @@ async def test_a_document_that_fails_before_it_ran_ends_with_its_error_and_is_cl
     assert [event.sequence for event in events] == list(range(len(events)))
     assert seen == events
     assert script.closed
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_reader_who_leaves_ends_a_document_only_if_it_is_not_stored(stored: bool) -> None:
+    gate = Gate()
+    script = Script(gate)
+    log = DocumentLog(Record("doc", "interleaved", b"{}", False, 1), 10**6, lambda *_: None, lambda _: None)
+    events = script.events()
+    outlet = log if stored else Handover()
+    document = RunningDocument("doc", await anext(events), events, lambda: USAGE, lambda _: None, outlet)
+    reading = asyncio.create_task(read(document))
+    await gate.reached.wait()
+    document.leave()
+    await asyncio.sleep(0)
+    gate.open()
+    await reading
+
+    assert document.task.cancelled() is not stored
+    assert [event.sequence for event in await read(document)] == ([0, 1, 2, 3] if stored else [])
 
 
 async def test_a_document_that_is_cancelled_before_it_ran_is_closed() -> None:

@@ -13,6 +13,7 @@ from server.backend import TextDefaults
         (None, TextDefaults()),
         ("{}", TextDefaults()),
         ('{"temperature": 0.7, "top_p": 0.9, "top_k": 20}', TextDefaults(0.7, 0.9, 20)),
+        ('{"min_p": 0.1, "repetition_penalty": 1.2}', TextDefaults(min_p=0.1, repetition_penalty=1.2)),
         ('{"top_k": null, "do_sample": true}', TextDefaults()),
         ('{"do_sample": false}', TextDefaults(temperature=0.0)),
         ('{"do_sample": false, "temperature": 0.7}', TextDefaults(temperature=0.7)),

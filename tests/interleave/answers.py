@@ -6,6 +6,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from server.files.base import ImageStore
+from server.files.memory import MemoryImageStore
 from server.interleave.document import (
     AnswerImage,
     AnswerText,
@@ -88,12 +90,14 @@ def interceptor(
     pool: ScriptedPool | None = None,
     *,
     images: dict[str, Any] | None = None,
+    files: ImageStore | None = None,
     image_timeout_s: float = 60.0,
     **request: Any,
 ) -> Interceptor:
     """An interceptor for :data:`REQUEST` with changes."""
     changed = replace(REQUEST, images=replace(IMAGES, **(images or {})), **request)
-    return Interceptor(engine, pool or ScriptedPool(), changed, PromptBuilder(engine), image_timeout_s)
+    files = files or MemoryImageStore(max_bytes=2**20, ttl_s=60)
+    return Interceptor(engine, pool or ScriptedPool(), changed, PromptBuilder(engine), files, image_timeout_s)
 
 
 async def until(condition: Callable[[], bool]) -> None:

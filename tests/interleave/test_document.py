@@ -18,7 +18,7 @@ from server.interleave.events import (
 )
 from tests.interleave.answers import assemble
 
-PICTURE = Image(b"png", "png", 2, 2, 5)
+PICTURE = Image(b"png", "png", 2, 2, 5, "file_5")
 STARTED = DocumentStarted(0, "doc", "model", 12)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from server.interleave.events import DocumentStarted, ImageProgress, TextDelta
+from server.interleave.events import DocumentStarted, ImageProgress, TextDelta, TokenLogprob
 from server.interleave.outbox import UNNUMBERED, Outbox
 
 
@@ -23,6 +23,14 @@ async def test_text_of_one_part_grows_while_it_waits() -> None:
         TextDelta(1, 1, "c"),
         TextDelta(2, 0, "d"),
     ]
+
+
+async def test_growing_text_keeps_the_log_probabilities_of_its_tokens() -> None:
+    a, b = TokenLogprob("a", b"a", -0.1), TokenLogprob("b", b"b", -0.2)
+    outbox = Outbox()
+    outbox.put(TextDelta(UNNUMBERED, 0, "a", (a,)))
+    outbox.put(TextDelta(UNNUMBERED, 0, "b", (b,)))
+    assert await outbox.take() == TextDelta(0, 0, "ab", (a, b))
 
 
 async def test_text_does_not_grow_over_another_event() -> None:

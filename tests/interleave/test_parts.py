@@ -64,7 +64,7 @@ def test_events_of_an_image_keep_their_order() -> None:
     events: list[AnyPartEvent] = []
     parts = Parts(events.append)
     first, second = parts.open_image(held=0), parts.open_image(held=0)
-    done = ImageCompleted(UNNUMBERED, UNNUMBERED, Image(b"", "png", 1, 1, 0))
+    done = ImageCompleted(UNNUMBERED, UNNUMBERED, Image(b"", "png", 1, 1, 0, "file_0"))
     parts.send(second, QUEUED)
     parts.send(second, done)
     parts.send(first, QUEUED)

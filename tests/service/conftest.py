@@ -18,9 +18,10 @@ from server.http_server import HTTPServer
 from server.llm.engine import Prompt, Sampling, TokenChunk
 from server.llm.prompt import PromptBuilder
 from server.llm.vllm_engine import VLLMEngine
-from server.local_backend import drawing_defaults
 from server.pool.local import LocalPool
 from server.settings import DEFAULT_CHECKPOINT, Settings
+from server.vllm_backend import drawing_defaults
+from tests.tiny_diffusion import EVERY_PREVIEW
 
 
 class RecordingEngine:
@@ -77,14 +78,14 @@ async def service(engine: VLLMEngine) -> AsyncIterator[Service]:
     torch.set_num_threads(2)
     decoder = DiffusionDecoder.from_pretrained(DEFAULT_CHECKPOINT / "diffusion")
     recording = RecordingEngine(engine)
-    pool = LocalPool(decoder)
+    pool = LocalPool(decoder, preview_share=EVERY_PREVIEW)
     prompts = PromptBuilder(engine)
     pool.start(await engine.dream_states("empty-prompt", prompts.build_negative("")))
 
     @asynccontextmanager
     async def open_backend(_: Settings) -> AsyncIterator[Backend]:
         text = TextDefaults.from_checkpoint(DEFAULT_CHECKPOINT)
-        yield Backend(recording, prompts, pool, drawing_defaults(decoder), text)
+        yield Backend(recording, prompts, pool, drawing_defaults(decoder.description), text)
 
     app = create_app(Settings(server={"port": 0}), open_backend)
     announced = asyncio.get_running_loop().create_future()

@@ -41,6 +41,13 @@ def test_what_the_operator_chose_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     assert chosen["PYTHONWARNINGS"].startswith("error,ignore::")
 
 
+@pytest.mark.parametrize(("enforce_eager", "compiles"), [(None, False), (True, False), (False, True)])
+def test_an_eager_vllm_on_a_cpu_starts_no_compiler(enforce_eager: bool | None, compiles: bool) -> None:
+    chosen = variables(LLMSettings(enforce_eager=enforce_eager))
+
+    assert ("TORCHDYNAMO_DISABLE" in chosen) is not compiles
+
+
 @pytest.mark.parametrize(
     ("limit", "cores"), [(None, 8), ("max 100000", 8), ("250000 100000", 3), ("10000 100000", 1), ("9900000 100000", 8)]
 )

@@ -1,7 +1,6 @@
 """Documents and their events as ``/v1/interleaved`` shows them."""
 
 import asyncio
-from base64 import b64encode
 from typing import assert_never
 
 from sse_starlette import ServerSentEvent
@@ -18,9 +17,11 @@ from server.interleave.events import (
     ImagePreview,
     ImageProgress,
     ImageQueued,
+    Status,
     TextDelta,
     Usage,
 )
+from server.interleave.renderers.delivery import LinkTo, base64_of
 from server.schema import events as sse
 from server.schema.interleaved import (
     DocumentUsage,
@@ -29,30 +30,31 @@ from server.schema.interleaved import (
     ImagePart,
     InterleavedResponse,
     PartError,
+    PendingImagePart,
     TextPart,
 )
 
 
-async def render_document(document: Document) -> bytes:
-    """The JSON response of a document that ended well."""
-    return await asyncio.to_thread(lambda: response_of(document).model_dump_json().encode())
+async def render_document(document: Document, link_to: LinkTo) -> bytes:
+    """The JSON response of a document, as far as it is."""
+    return await asyncio.to_thread(lambda: response_of(document, link_to).model_dump_json().encode())
 
 
-async def render_event(event: DocumentEvent) -> bytes:
+async def render_event(event: DocumentEvent, link_to: LinkTo) -> bytes:
     """An event as a server-sent event. Pictures are encoded on a thread."""
     if isinstance(event, ImageCompleted | ImagePreview):
-        return await asyncio.to_thread(server_sent, event)
-    return server_sent(event)
+        return await asyncio.to_thread(server_sent, event, link_to)
+    return server_sent(event, link_to)
 
 
-def server_sent(event: DocumentEvent) -> bytes:
+def server_sent(event: DocumentEvent, link_to: LinkTo) -> bytes:
     """The lines of a server-sent event."""
-    payload = payload_of(event)
+    payload = payload_of(event, link_to)
     frame = ServerSentEvent(payload.model_dump_json(), event=payload.type, id=str(payload.sequence), sep="\n")
     return frame.encode()
 
 
-def payload_of(event: DocumentEvent) -> sse.InterleavedEvent:
+def payload_of(event: DocumentEvent, link_to: LinkTo) -> sse.InterleavedEvent:
     """What a server-sent event says."""
     n = event.sequence
     match event:
@@ -60,15 +62,10 @@ def payload_of(event: DocumentEvent) -> sse.InterleavedEvent:
             return sse.DocumentStartedEvent(sequence=n, id=event.id, model=event.model, created=event.created)
         case TextDelta():
             return sse.TextDeltaEvent(sequence=n, part=event.part, text=event.text)
-        case ImageQueued():
-            return sse.ImageQueuedEvent(sequence=n, part=event.part, position=event.position, eta_s=event.eta_s)
-        case ImageProgress():
-            return sse.ImageProgressEvent(sequence=n, part=event.part, step=event.step, steps=event.steps)
-        case ImagePreview():
-            image = image_content(event.image)
-            return sse.ImagePreviewEvent(sequence=n, part=event.part, index=event.index, image=image)
+        case ImageQueued() | ImageProgress() | ImagePreview():
+            return progress_of(event)
         case ImageCompleted():
-            return sse.ImageCompletedEvent(sequence=n, part=event.part, image=image_content(event.image))
+            return sse.ImageCompletedEvent(sequence=n, part=event.part, image=image_content(event.image, link_to))
         case ImageFailed():
             error = PartError(code=event.code, message=event.message)
             return sse.ImageFailedEvent(sequence=n, part=event.part, error=error)
@@ -82,37 +79,60 @@ def payload_of(event: DocumentEvent) -> sse.InterleavedEvent:
             assert_never(event)
 
 
-def response_of(document: Document) -> InterleavedResponse:
-    """The response of a document that ended well.
+def progress_of(event: ImageQueued | ImageProgress | ImagePreview) -> sse.ImageProgressing:
+    """What a server-sent event says of a picture that is drawn."""
+    n = event.sequence
+    match event:
+        case ImageQueued():
+            return sse.ImageQueuedEvent(sequence=n, part=event.part, position=event.position, eta_s=event.eta_s)
+        case ImageProgress():
+            return sse.ImageProgressEvent(sequence=n, part=event.part, step=event.step, steps=event.steps)
+        case ImagePreview():
+            image = inline_content(event.image)
+            return sse.ImagePreviewEvent(sequence=n, part=event.part, index=event.index, image=image)
 
-    Raises:
-        ValueError: it did not.
-    """
-    if document.finish_reason is None:
-        raise ValueError(f"document {document.id} has not ended well")
+
+def response_of(document: Document, link_to: LinkTo) -> InterleavedResponse:
+    """The response of a document, as far as it is."""
+    status, error = document.status, document.error
     return InterleavedResponse(
         id=document.id,
         created=document.created,
         model=document.model,
-        parts=[part_of(part) for part in document.parts],
+        status=status,
+        parts=[part_of(part, status, link_to) for part in document.parts],
         finish_reason=document.finish_reason,
-        usage=usage_of(document.usage),
+        error=PartError(code=error.code, message=error.message) if error else None,
+        usage=None if status == "in_progress" else usage_of(document.usage),
     )
 
 
-def part_of(part: AnswerText | AnswerImage) -> TextPart | ImagePart | FailedImagePart:
-    """One part of the response."""
+def part_of(
+    part: AnswerText | AnswerImage, status: Status, link_to: LinkTo
+) -> TextPart | ImagePart | FailedImagePart | PendingImagePart:
+    """One part of the response of a document with a status."""
     if isinstance(part, AnswerText):
         return TextPart(text=part.text)
     if part.image is not None:
-        return ImagePart(image=image_content(part.image))
+        return ImagePart(image=image_content(part.image, link_to))
+    if part.code is None and status == "in_progress":
+        return PendingImagePart()
     return FailedImagePart(error=PartError(code=part.code or "missing", message=part.message or "there is no picture"))
 
 
-def image_content(image: Image) -> ImageContent:
+def image_content(image: Image, link_to: LinkTo) -> ImageContent:
+    """A picture, or a link to it, as it was asked for."""
+    if image.delivery == "inline":
+        return inline_content(image)
+    return ImageContent(
+        url=link_to(image), format=image.format, width=image.width, height=image.height, seed=image.seed
+    )
+
+
+def inline_content(image: Image) -> ImageContent:
     """A picture in base64."""
     return ImageContent(
-        b64_json=b64encode(image.data).decode(),
+        b64_json=base64_of(image),
         format=image.format,
         width=image.width,
         height=image.height,

@@ -1,0 +1,120 @@
+"""Documents over HTTP, whole or as they are made. Every surface answers with these and its own renderer."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from fastapi import Request, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Receive, Scope, Send
+
+from server.interleave.document import Document
+from server.interleave.events import CANCELLED, DocumentEvent
+from server.interleave.journal.base import JournalError
+from server.observe.requests import CLIENT_LEFT
+from server.schema.errors import APIError
+from server.settings import ServerSettings
+from server.tasks import end
+
+UNAVAILABLE = frozenset({"shutdown", "engine_unavailable"})
+"""Codes of documents that failed here, but may succeed elsewhere or later."""
+
+logger = logging.getLogger(__name__)
+
+
+async def whole_document(
+    events: AsyncIterator[DocumentEvent],
+    leave: Callable[[], None],
+    request: Request,
+    render: Callable[[Document], Awaitable[bytes]],
+) -> Response:
+    """The document as JSON, when it is finished. The caller may leave before that.
+
+    Args:
+        events: of the document, from the first on.
+        leave: called when nobody reads the events any more.
+        request: its body must have been read.
+        render: writes the JSON of a document that ended well.
+
+    Raises:
+        APIError: the document could not be finished.
+    """
+    assembling = asyncio.create_task(assemble(events))
+    leaving = asyncio.create_task(client_left(request))
+    try:
+        await asyncio.wait({assembling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not assembling.done():
+            return Response(status_code=CLIENT_LEFT)
+        document = assembling.result()
+    finally:
+        leave()
+        await end([assembling, leaving])
+    if document.error is not None and document.error.code == CANCELLED:
+        raise APIError(409, document.error.message, code=CANCELLED)
+    if document.error is not None:
+        status = 503 if document.error.code in UNAVAILABLE else 500
+        raise APIError(status, document.error.message, type="server_error", code=document.error.code)
+    return Response(await render(document), media_type="application/json")
+
+
+async def assemble(events: AsyncIterator[DocumentEvent]) -> Document:
+    """The document, put together from its events."""
+    document = Document()
+    async for event in events:
+        document.apply(event)
+    return document
+
+
+async def client_left(request: Request) -> None:
+    """Return when the caller has closed the connection. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def until_unreadable(frames: AsyncIterator[bytes], document_id: str) -> AsyncIterator[bytes]:
+    """The frames, as long as the journal has them. A reader who comes again is told why they broke off."""
+    try:
+        async for frame in frames:
+            yield frame
+    except JournalError as error:
+        logger.warning("a stream of document %s broke off: %s", document_id, error)
+
+
+class DocumentStream(EventSourceResponse):
+    """A document as server-sent events, as they happen. A caller who takes nothing for too long is cut off.
+
+    Args:
+        document_id: of the document that is streamed.
+        frames: its rendered events.
+        leave: called when nobody reads them any more.
+        settings: after what silence a comment is sent, so that no proxy gives up on a long picture; and how long the
+            caller may take nothing.
+    """
+
+    def __init__(
+        self,
+        document_id: str,
+        frames: AsyncIterator[bytes],
+        leave: Callable[[], None],
+        settings: ServerSettings,
+    ) -> None:
+        self._document_id = document_id
+        self._leave = leave
+        super().__init__(
+            until_unreadable(frames, document_id),
+            ping=settings.keepalive_s,
+            send_timeout=settings.send_timeout_s,
+            ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
+            headers={"X-Document-Id": document_id},
+            sep="\n",
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            logger.info("document %s: its reader took nothing for %g s", self._document_id, self.send_timeout)
+        finally:
+            # Also when the caller was gone before the first event could be sent, and no frame was ever asked for.
+            self._leave()

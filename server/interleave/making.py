@@ -1,0 +1,97 @@
+"""What the makers of documents have in common: work in a task of its own, between a first and a last event."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Protocol
+
+from server.interleave.events import (
+    DocumentCompleted,
+    DocumentEvent,
+    DocumentFailed,
+    DocumentStarted,
+    FinishReason,
+    Usage,
+)
+from server.interleave.outbox import UNNUMBERED, Outbox
+from server.llm.engine import EngineDeadError, EngineError
+from server.tasks import end
+
+logger = logging.getLogger(__name__)
+
+
+class DocumentMaker(Protocol):
+    """Makes one document. Used once."""
+
+    @property
+    def usage(self) -> Usage:
+        """What the document has cost so far."""
+
+    def events(self) -> AsyncGenerator[DocumentEvent, None]:
+        """The events of the document, to be read once.
+
+        Closing it, or cancelling the task that reads it, aborts the engine's requests, cancels all image jobs within a
+        step and returns when nothing of them is left. Failures after the first event are events.
+
+        Raises:
+            PromptError: before the first event: the request does not fit the model, and nothing was started.
+            SamplingError: likewise: the model cannot sample so.
+        """
+
+
+class Making:
+    """Runs what makes a document, and turns its end into the last event.
+
+    Args:
+        id: of the document.
+        model: the name by which the caller asked for the model.
+        outbox: takes the events that ``make`` puts there.
+        make: makes the document, and returns why it ended.
+        usage: what it has cost so far.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        model: str,
+        outbox: Outbox,
+        make: Callable[[], Awaitable[FinishReason]],
+        usage: Callable[[], Usage],
+    ) -> None:
+        self._id = id
+        self._model = model
+        self._outbox = outbox
+        self._make = make
+        self._usage = usage
+
+    async def events(self) -> AsyncGenerator[DocumentEvent, None]:
+        """The events, from the first to the last. Closing it returns when nothing that was started is left."""
+        making = asyncio.create_task(self._run(), name=f"making of {self._id}")
+        try:
+            while True:
+                event = await self._outbox.take()
+                yield event
+                if isinstance(event, DocumentCompleted | DocumentFailed):
+                    return
+        finally:
+            await end([making])
+
+    async def _run(self) -> None:
+        self._outbox.put(DocumentStarted(UNNUMBERED, self._id, self._model, int(time.time())))
+        try:
+            reason = await self._make()
+        except EngineDeadError:
+            logger.exception("the engine died under document %s", self._id)
+            self._fail("engine_unavailable", "the language model is not available")
+        except EngineError:
+            logger.exception("an engine request of document %s failed", self._id)
+            self._fail("engine_error", "the language model failed on this document")
+        except Exception:
+            logger.exception("document %s failed", self._id)
+            self._fail("internal_error", "the server failed on this document")
+        else:
+            self._outbox.put(DocumentCompleted(UNNUMBERED, reason, self._usage()))
+
+    def _fail(self, code: str, message: str) -> None:
+        self._outbox.put(DocumentFailed(UNNUMBERED, code, message, self._usage()))

@@ -1,0 +1,39 @@
+"""Chat completions in ``/openapi.json``."""
+
+from typing import Any
+
+import pytest
+from fastapi.openapi.utils import get_openapi
+
+from server.app import create_app
+from server.settings import Settings
+from tests.api.serving import Running, scripted_backend, scripted_engine
+from tests.scripted import ScriptedPool
+
+
+@pytest.fixture
+async def schema(running: Running) -> dict[str, Any]:
+    described: dict[str, Any] = (await running.client.get("/openapi.json")).json()
+    return described
+
+
+async def test_an_answer_is_described_whole_and_as_a_stream(schema: dict[str, Any]) -> None:
+    content = schema["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
+
+    assert content["application/json"]["schema"]["$ref"].endswith("/ChatCompletion")
+    assert content["text/event-stream"]["itemSchema"]["$ref"].endswith("/ChatCompletionChunk")
+    assert "choices" in schema["components"]["schemas"]["ChatCompletionChunk"]["properties"]
+
+
+async def test_every_field_of_a_request_is_described(schema: dict[str, Any]) -> None:
+    fields = schema["components"]["schemas"]["ChatCompletionRequest"]["properties"]
+
+    assert [field for field, of in fields.items() if "description" not in of] == []
+
+
+async def test_streams_and_responses_agree_on_what_they_share() -> None:
+    app = create_app(Settings(), scripted_backend(scripted_engine(), ScriptedPool()))
+    of_routes = get_openapi(title=app.title, version=app.version, routes=app.routes)["components"]["schemas"]
+    of_all = app.openapi()["components"]["schemas"]
+
+    assert {name: of_all[name] for name in of_routes} == of_routes

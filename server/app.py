@@ -10,7 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from server.api import chat, files, health, images, interleaved, models
+from server.api import chat, files, health, images, interleaved, models, responses
 from server.api.cross_site import refuse_cross_site
 from server.api.errors import add_error_handlers, error_response, internal_error
 from server.api.playground import playground_router
@@ -20,6 +20,7 @@ from server.observe.requests import RequestObserver
 from server.schema.chat_completion import ChatCompletionChunk
 from server.schema.events import InterleavedEvent
 from server.schema.images import ImagesEvent
+from server.schema.responses_events import ResponseStreamEvent
 from server.service import Service
 from server.settings import Settings
 
@@ -27,6 +28,7 @@ STREAM_EVENTS: dict[str, Any] = {
     "InterleavedEvent": InterleavedEvent,
     "ChatCompletionChunk": ChatCompletionChunk,
     "ImagesEvent": ImagesEvent,
+    "ResponseStreamEvent": ResponseStreamEvent,
 }
 """What the streams of the surfaces consist of, by the names that their descriptions refer to."""
 
@@ -59,8 +61,8 @@ def create_app(settings: Settings, open_backend: OpenBackend | None = None) -> F
         lifespan=lifespan,
     )
     app.state.service = service
-    for router in (interleaved.router, chat.router, images.router, files.router, models.router, health.router):
-        app.include_router(router, dependencies=[Depends(refuse_cross_site)])
+    for surface in (interleaved, chat, responses, images, files, models, health):
+        app.include_router(surface.router, dependencies=[Depends(refuse_cross_site)])
     if settings.server.playground:
         app.include_router(playground_router())
     add_error_handlers(app)

@@ -20,10 +20,11 @@ class Scale:
     Attributes:
         rounds: by turns, of which the median counts.
         calls: UNet calls of each slice of a round, where throughput is measured.
-        arrivals: jobs of each server in a round, where latency is.
+        arrivals: jobs of each server in a round, where latency is measured.
         answers: pictures asked for, where the hand-off is measured.
         pictures: of each number of steps, where commands are counted.
-        queued_jobs: that are sent through a server process, where its memory is watched.
+        settling_jobs: that go through a server process before its memory is watched.
+        watched_jobs: that go through it after that.
     """
 
     rounds: int
@@ -31,11 +32,12 @@ class Scale:
     arrivals: int
     answers: int
     pictures: int
-    queued_jobs: int
+    settling_jobs: int
+    watched_jobs: int
 
 
-FULL = Scale(rounds=5, calls=24, arrivals=60, answers=40, pictures=5, queued_jobs=10_000)
-QUICK = Scale(rounds=1, calls=9, arrivals=12, answers=10, pictures=2, queued_jobs=3_000)
+FULL = Scale(rounds=5, calls=15, arrivals=150, answers=40, pictures=5, settling_jobs=5000, watched_jobs=10_000)
+QUICK = Scale(rounds=1, calls=9, arrivals=40, answers=10, pictures=2, settling_jobs=2000, watched_jobs=2000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,13 @@ from redis.asyncio import Redis
 
 from load_tests import bars
 from load_tests.pool.bench import Bench
-from load_tests.pool.model import ModelSpec, random_decoder
+from load_tests.pool.model import SMALL, random_decoder
 from load_tests.pool.pools import redis_pool
 from load_tests.pool.traffic import MAX_BATCH, draw, make_job
 from load_tests.pool.unet_calls import UNetCalls
 from server.pool.base import DiffusionPool
 from server.tasks import end
 
-SMALL = ModelSpec(unet_channels=(8, 16), vae_channels=(8, 8, 8), latent_side=8, states_shape=(8, 16))
 CASES = ((10, 1), (20, 1), (100, 1), (100, MAX_BATCH))
 """Steps of a picture, and how many pictures are drawn together."""
 

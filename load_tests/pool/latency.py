@@ -5,6 +5,10 @@ drew when it was saturated, a moment before. One admits a job at the next step. 
 opens when no job of the former batch is left to denoise (it does not wait for their decoding), and lets in all that
 wait, up to a full batch. Latency is from arrival to the finished picture.
 
+The model is a small one, whose calls take little longer for a batch than for one job, as those of a big model do on a
+GPU. Where a call takes as long as its rows together, which is so for a UNet of some million parameters on a few CPU
+cores, batches gain nothing, and no way to form them does either. How long steps take is printed.
+
 Jobs differ in their numbers of steps, so a whole batch ends with fewer and fewer pictures in it, and at 70 % of the
 other's throughput such a server may not keep up at all: its line, and with it this ratio, then grows with the length of
 the run. How long each went on after the last arrival tells.
@@ -15,7 +19,7 @@ import itertools
 import statistics
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -23,14 +27,17 @@ import numpy as np
 
 from load_tests import bars
 from load_tests.pool.bench import Bench
+from load_tests.pool.model import SMALL, random_decoder
 from load_tests.pool.pools import local_pool
 from load_tests.pool.throughput import saturated
 from load_tests.pool.traffic import JOB_ROWS, MAX_BATCH, arrivals, mixed_jobs
+from load_tests.pool.unet_calls import UNetCalls
+from models.diffusion.calibration import measure as measure_step_times
 from models.diffusion.job import Progress, RenderJob
 from server.pool.base import DiffusionPool
 
 LOAD = 0.7
-FIRST_GUESS_ROW_S = 0.01
+MAX_ROUNDS = 3
 
 Gate = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what a job passes through while it is denoised."""
@@ -41,7 +48,7 @@ class Run:
     """What became of one server's jobs.
 
     Attributes:
-        latencies_s: sorted.
+        latencies_s: of all jobs.
         late_s: from the last arrival to the last picture.
     """
 
@@ -89,26 +96,31 @@ class WholeBatches:
 
 async def measure(bench: Bench) -> None:
     """Measure in rounds, and print."""
+    calls = UNetCalls(bench.folder / "latency-calls")
+    decoder = random_decoder(SMALL, bench.decoder.device, calls)
+    times = measure_step_times(decoder, SMALL.states_shape, MAX_BATCH)
+    print("one step: " + ", ".join(f"{1000 * seconds:.1f} ms for {batch} jobs" for batch, seconds in times.measured))
+    row_s = times.seconds(MAX_BATCH) / (2 * MAX_BATCH)
     ratios = []
-    async with local_pool(bench.decoder, bench.spec) as pool:
-        row_s = await saturated(bench, pool, bench.calls, FIRST_GUESS_ROW_S, seed=1000)
-        for number in range(min(3, bench.scale.rounds)):
-            row_s = await saturated(bench, pool, bench.calls, row_s, seed=1001 + number)
+    async with local_pool(decoder, SMALL) as pool:
+        for number in range(min(MAX_ROUNDS, bench.scale.rounds)):
+            mix = mixed_jobs(SMALL, decoder.image_size, seed=number)
+            row_s = await saturated(pool, mix, calls, bench.scale.arrivals, row_s)
+            jobs = list(itertools.islice(mix, bench.scale.arrivals))
             jobs_per_s = LOAD / (JOB_ROWS * row_s)
-            by_steps = await _serve(bench, pool, nullcontext, jobs_per_s, seed=number)
-            whole = await _serve(bench, pool, WholeBatches(MAX_BATCH).pass_through, jobs_per_s, seed=number)
+            by_steps = await _serve(pool, nullcontext, jobs, jobs_per_s)
+            whole = await _serve(pool, WholeBatches(MAX_BATCH).pass_through, jobs, jobs_per_s)
             for name, run in (("joining at any step", by_steps), ("whole batches", whole)):
                 print(
-                    f"{bench.scale.arrivals} jobs at {jobs_per_s:.2f}/s, {name}: p50 {run.p50:.2f} s, "
-                    f"p95 {run.p95:.2f} s, the last {run.late_s:.1f} s after its arrival",
+                    f"{len(jobs)} jobs at {jobs_per_s:.1f}/s, {name}: p50 {run.p50:.2f} s, p95 {run.p95:.2f} s, "
+                    f"the last {run.late_s:.1f} s after its arrival",
                     flush=True,
                 )
             ratios.append(by_steps.p95 / whole.p95)
     bars.at_most("latency_p95_to_whole_batches", statistics.median(ratios), 0.5)
 
 
-async def _serve(bench: Bench, pool: DiffusionPool, gate: Gate, jobs_per_s: float, seed: int) -> Run:
-    jobs = itertools.islice(mixed_jobs(bench.spec, bench.decoder.image_size, seed), bench.scale.arrivals)
+async def _serve(pool: DiffusionPool, gate: Gate, jobs: Sequence[RenderJob], jobs_per_s: float) -> Run:
     latencies_s: list[float] = []
 
     async def serve(job: RenderJob) -> None:
@@ -123,7 +135,7 @@ async def _serve(bench: Bench, pool: DiffusionPool, gate: Gate, jobs_per_s: floa
         latencies_s.append(time.perf_counter() - arrived)
 
     async with asyncio.TaskGroup() as serving:
-        async for job in arrivals(jobs, jobs_per_s, seed):
+        async for job in arrivals(iter(jobs), jobs_per_s, seed=0):
             serving.create_task(serve(job))
         last_arrival = time.perf_counter()
-    return Run(np.sort(latencies_s), time.perf_counter() - last_arrival)
+    return Run(np.array(latencies_s), time.perf_counter() - last_arrival)

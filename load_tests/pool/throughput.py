@@ -2,7 +2,7 @@
 
 **What is compared.** Rows per second of UNet calls; a picture with guidance takes two rows of each of its calls, one
 without takes one. The numerator serves jobs that arrive at random faster than they can be drawn, in random order, with
-4 to 20 steps, a third of them without guidance. The denominator is :func:`~load_tests.pool.traffic.static_batches`: the
+5 to 50 steps, a third of them without guidance. The denominator is :func:`~load_tests.pool.traffic.static_batches`: the
 same UNet on the same threads, the same number of rows in the same mix, as batches that are always full, of jobs that
 are equal, with one scheduler for all, and with nothing to decode. No server could have such jobs all the time, so this
 is the most that static batching can do.
@@ -27,7 +27,7 @@ from load_tests.pool.pools import local_pool, redis_pool
 from load_tests.pool.traffic import JOB_ROWS, JOB_STEPS, MAX_BATCH, arrivals, draw, mixed_jobs, static_batches
 from load_tests.pool.unet_calls import UNetCalls, seconds_per_row
 from models.diffusion.engine import DiffusionEngine, Latents
-from models.diffusion.job import Failed
+from models.diffusion.job import Failed, RenderJob
 from models.diffusion.open_jobs import OpenJobs
 from models.diffusion.stats import EngineCounters
 from server.pool.base import DiffusionPool
@@ -61,9 +61,9 @@ async def measure(bench: Bench) -> None:
                     case "engine":
                         taken = await asyncio.to_thread(engine.run, bench.scale.calls)
                     case "local_pool":
-                        taken = await saturated(bench, local, bench.calls, plain_s, seed=number)
+                        taken = await saturated(local, _jobs(bench, number), bench.calls, bench.scale.calls, plain_s)
                     case "redis_pool":
-                        taken = await saturated(bench, remote, worker_calls, plain_s, seed=number)
+                        taken = await saturated(remote, _jobs(bench, number), worker_calls, bench.scale.calls, plain_s)
                 plain_s = await asyncio.to_thread(_plain_loop, plain, bench.scale.calls)
                 values.append((before + plain_s) / 2 / taken)
                 before = plain_s
@@ -129,35 +129,40 @@ class SaturatedEngine:
         self._open_jobs.end(latents.job.id, NOT_DECODED)
 
 
-async def saturated(bench: Bench, pool: DiffusionPool, calls: UNetCalls, row_s: float, seed: int) -> float:
+async def saturated(
+    pool: DiffusionPool, jobs: Iterator[RenderJob], calls: UNetCalls, enough_calls: int, row_s: float
+) -> float:
     """Seconds for each row, of a pool to which more jobs come than it can draw.
 
     Args:
-        bench: says how many calls.
         pool: idle, before and after.
-        calls: of its engine.
-        row_s: seconds for each row that the plain loop needs.
-        seed: of the jobs, the only ones with it.
+        jobs: of the usual mix, without end.
+        calls: of the pool's engine.
+        enough_calls: to be measured.
+        row_s: about what will be returned.
     """
     first = len(calls) + WARM_UP_CALLS
-    arriving = asyncio.create_task(_overload(bench, pool, OVERLOAD / (JOB_ROWS * row_s), seed))
-    reaching = asyncio.create_task(calls.reach(first + bench.scale.calls + 1))
+    arriving = asyncio.create_task(_overload(pool, jobs, OVERLOAD / (JOB_ROWS * row_s)))
+    reaching = asyncio.create_task(calls.reach(first + enough_calls + 1))
     try:
         await asyncio.wait({arriving, reaching}, return_when=asyncio.FIRST_COMPLETED)
         if arriving.done():
             arriving.result()
-        taken = seconds_per_row(calls.read(first)[: bench.scale.calls + 1])
+        taken = seconds_per_row(calls.read(first)[: enough_calls + 1])
     finally:
         await end([arriving, reaching])
     await calls.fall_silent(SILENCE_S)
     return taken
 
 
-async def _overload(bench: Bench, pool: DiffusionPool, jobs_per_s: float, seed: int) -> None:
+async def _overload(pool: DiffusionPool, jobs: Iterator[RenderJob], jobs_per_s: float) -> None:
     """Send jobs until cancelled; then give up all of them."""
-    jobs = mixed_jobs(bench.spec, bench.decoder.image_size, seed)
     async with asyncio.TaskGroup() as drawing:
         for job in itertools.islice(jobs, BACKLOG):
             drawing.create_task(draw(pool, job))
-        async for job in arrivals(jobs, jobs_per_s, seed):
+        async for job in arrivals(jobs, jobs_per_s, seed=0):
             drawing.create_task(draw(pool, job))
+
+
+def _jobs(bench: Bench, number: int) -> Iterator[RenderJob]:
+    return mixed_jobs(bench.spec, bench.decoder.image_size, seed=number)

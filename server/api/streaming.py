@@ -113,7 +113,7 @@ class DocumentStream(EventSourceResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
-        except SendTimeoutError:
+        except* SendTimeoutError:  # of an event, of a comment, or of both
             logger.info("document %s: its reader took nothing for %g s", self._document_id, self.send_timeout)
         finally:
             # Also when the caller was gone before the first event could be sent, and no frame was ever asked for.

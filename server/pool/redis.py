@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from models.diffusion.description import DecoderDescription
 from models.diffusion.job import Completed, Failed, Outcome, RenderJob
-from server.pool.base import ImageUpdate, PoolLoad, Queued, RenderError
+from server.pool.base import ImageUpdate, PoolDeadError, PoolLoad, Queued, RenderError
 from server.pool.census import CensusTaker
 from server.pool.connection import connect, dedicated
 from server.pool.queue.keys import Keys
@@ -105,6 +105,7 @@ class RedisPool:
         self._unwanted: set[str] = set()
         self._given_up = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
         self._away_since: float | None = None
         self._closed = True
 
@@ -118,8 +119,7 @@ class RedisPool:
         self._empty_prompt = await asyncio.to_thread(encode_states, empty_prompt)
         self._empty_prompt_digest = await asyncio.to_thread(states_digest, empty_prompt)
         self._closed = False
-        for loop in (self._read_replies(), self._keep_jobs(), self._cancel_unwanted()):
-            self._spawn(loop)
+        self._loops = [self._spawn(loop) for loop in (self._read_replies(), self._keep_jobs(), self._cancel_unwanted())]
 
     async def close(self) -> None:
         """Take no more jobs, cancel those at work, and stop. Blocks until Redis knows, or cannot be reached."""
@@ -185,7 +185,13 @@ class RedisPool:
         return census.load
 
     async def health(self) -> None:
-        """Return: workers and Redis may always come back."""
+        """Return if nothing here has failed: workers and Redis may always come back.
+
+        Raises:
+            PoolDeadError: what talks to Redis has ended by a bug.
+        """
+        if not self._closed and any(loop.done() for loop in self._loops):
+            raise PoolDeadError("the pool does not talk to Redis any more")
 
     async def _prepare(self, job: RenderJob) -> _OpenJob:
         """Check and encode a job.
@@ -367,7 +373,13 @@ class RedisPool:
                 logger.warning("%d image jobs could not be cancelled: %s", len(job_ids), error)
             self._unwanted.difference_update(job_ids)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            logger.critical("a part of the pool failed", exc_info=bug)

@@ -6,7 +6,8 @@ What holds while it works:
   waits for a job that a busy one keeps;
 - it renews its leases on the jobs that it holds; one that it lost (it was frozen, or Redis was away) it drops;
 - a job is acknowledged in the same script that stores its outcome;
-- a job on its last try is drawn alone: if it kills its worker again, it takes no other job with it.
+- a job on its last try is drawn alone: if it kills its worker again, it takes no other job with it. The try counts only
+  once that has begun, so that the job is not given up because of another one.
 """
 
 import asyncio
@@ -63,6 +64,7 @@ class _Held:
 
     Attributes:
         taken: as it came from the queue.
+        counted: whether Redis counts this try already.
         updates: of the engine, not yet told.
         steps_left: of the job; 0 before it has been read.
         relative_area: of its picture; see :meth:`DecoderDescription.relative_area`.
@@ -70,6 +72,7 @@ class _Held:
     """
 
     taken: TakenJob
+    counted: bool
     updates: Updates = field(default_factory=Updates)
     steps_left: int = 0
     relative_area: float = 1.0
@@ -124,11 +127,12 @@ class Worker:
         self._lease_s = lease_s
         self._patience_s = patience_s
         self._max_tries = max_tries
+        self._last_try = max_tries if max_tries > 1 else 0
         self._states = SharedStates(consumer, limits.states_shape)
         self._held: dict[str, _Held] = {}
         self._arriving: set[str] = set()
         self._drawing: set[str] = set()
-        self._last_try = asyncio.Lock()
+        self._alone = asyncio.Lock()
         self._changed = asyncio.Event()
         self._died = asyncio.Event()
         self._bug: BaseException | None = None
@@ -202,10 +206,10 @@ class Worker:
                 continue
             now = self._loop.time()
             try:
-                taken = await self._consumer.take(room, reclaim=now >= reclaim_at)
+                taken = await self._consumer.take(room, reclaim=now >= reclaim_at, last_try=self._last_try)
                 reclaim_at = now + WAIT_S if now >= reclaim_at else reclaim_at
                 if not taken and not self.draining:
-                    taken = await self._consumer.wait(WAIT_S)
+                    taken = await self._consumer.wait(WAIT_S, last_try=self._last_try)
             except RedisError as error:
                 await self._redis_failed("no image jobs can be taken", error)
                 # The others could not renew their leases either: not all whose leases ran out are dead.
@@ -216,7 +220,7 @@ class Worker:
 
     def _room(self) -> int:
         """Jobs that the next step could admit. None beside one that has to be alone."""
-        return 0 if self._last_try.locked() else self._pipeline.room() - len(self._arriving)
+        return 0 if self._alone.locked() else self._pipeline.room() - len(self._arriving)
 
     def _begin(self, taken: TakenJob) -> None:
         if taken.id in self._held:
@@ -226,7 +230,7 @@ class Worker:
         if taken.tries > 1:
             metrics.TAKEN_OVER.inc()
             logger.warning("image job %s is tried for the %d. time", taken.id, taken.tries)
-        held = self._held[taken.id] = _Held(taken)
+        held = self._held[taken.id] = _Held(taken, counted=taken.tries != self._last_try)
         metrics.HELD.set(len(self._held))
         self._arriving.add(taken.id)
         work = asyncio.create_task(self._work(held), name=f"image job {taken.id}")
@@ -241,33 +245,50 @@ class Worker:
                 lost = taken.tries - 1
                 reason = f"{lost} workers were lost while they drew it"
                 await self._conclude(held, Failed("worker_lost", f"The picture was given up: {reason}."), reason)
-                return
-            try:
-                job = await self._read(taken)
-            except WireError as error:
-                await self._conclude(held, Failed("invalid_job", str(error)), f"refused: {error}")
-                return
-            except StatesUnavailableError:
-                logger.warning("image job %s refers to states that Redis does not hold", taken.id)
-                await self._let_go(held, self._consumer.give_up(taken.id))
-                return
-            except RedisError as error:
-                logger.warning("image job %s cannot be begun: %r", taken.id, error)
-                await self._hand_back(held, counts=True)
-                return
-            if self._last_try.locked():
+            elif self._alone.locked():
                 # Another worker may have time for it before this one has.
                 await self._hand_back(held, counts=False)
-            elif 1 < taken.tries == self._max_tries:
-                await self._draw_alone(held, job)
+            elif held.counted:
+                await self._try(held)
             else:
-                await self._draw(held, job)
+                await self._try_alone(held)
         finally:
             self._arriving.discard(taken.id)
             self._drawing.discard(taken.id)
             del self._held[taken.id]
             metrics.HELD.set(len(self._held))
             self._changed.set()
+
+    async def _try_alone(self, held: _Held) -> None:
+        """Draw a job beside which nothing else is drawn: what arrives meanwhile is handed back."""
+        async with self._alone:
+            while self._arriving - {held.taken.id} or self._drawing:
+                self._changed.clear()
+                await self._changed.wait()
+            try:
+                held.counted = await self._consumer.begin(held.taken.id)
+            except RedisError as error:
+                logger.warning("the last try of image job %s cannot be begun: %r", held.taken.id, error)
+            if held.counted:
+                await self._try(held)
+            else:
+                await self._hand_back(held, counts=False)
+
+    async def _try(self, held: _Held) -> None:
+        """Read a job and draw it."""
+        taken = held.taken
+        try:
+            job = await self._read(taken)
+        except WireError as error:
+            await self._conclude(held, Failed("invalid_job", str(error)), f"refused: {error}")
+        except StatesUnavailableError:
+            logger.warning("image job %s refers to states that Redis does not hold", taken.id)
+            await self._let_go(held, self._consumer.give_up(taken.id))
+        except RedisError as error:
+            logger.warning("image job %s cannot be begun: %r", taken.id, error)
+            await self._hand_back(held, counts=True)
+        else:
+            await self._draw(held, job)
 
     async def _read(self, taken: TakenJob) -> RenderJob:
         """Decode and check a job.
@@ -283,14 +304,6 @@ class Worker:
         if read.empty_prompt is None:
             return read.job
         return replace(read.job, negative_states=await self._states.get(read.empty_prompt))
-
-    async def _draw_alone(self, held: _Held, job: RenderJob) -> None:
-        """Draw a job beside which nothing else is drawn: what arrives meanwhile is handed back."""
-        async with self._last_try:
-            while self._drawing:
-                self._changed.clear()
-                await self._changed.wait()
-            await self._draw(held, job)
 
     async def _draw(self, held: _Held, job: RenderJob) -> None:
         if held.given_up:
@@ -371,7 +384,7 @@ class Worker:
     async def _hand_back(self, held: _Held, *, counts: bool) -> None:
         """Put a job back in line. If Redis cannot be reached its lease runs out, which comes to the same."""
         if held.given_up is None:
-            await self._let_go(held, self._consumer.hand_back(held.taken.id, counts=counts))
+            await self._let_go(held, self._consumer.hand_back(held.taken.id, counts=counts or not held.counted))
 
     async def _let_go(self, held: _Held, telling: Awaitable[object]) -> None:
         self._give_up(held, "handed_back")

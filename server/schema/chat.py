@@ -2,34 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Tag, ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, ConfigDict, Field, Tag
 
 from server.schema.content import TEXT_OR_LIST, Content, ImageURL, RequestModel
 from server.schema.interleaved import ImageOptions
 from server.schema.sampling import MAX_COUNT, SamplingOptions
+from server.schema.unsupported import Unsupported
 
 ImageOutput = Literal["images", "content", "markdown"]
-
-WHY_UNSUPPORTED = {
-    "annotations": "this model cites nothing",
-    "audio": "this model neither hears nor speaks",
-    "function_call": "this model calls no functions",
-    "functions": "this model calls no functions",
-    "moderation": "answers are not moderated here",
-    "prediction": "answers are not predicted here",
-    "reasoning_effort": "this model does not reason apart from its answer",
-    "tool_calls": "this model calls no tools",
-    "tools": "this model calls no tools",
-    "verbosity": "this model cannot be told how much to say",
-    "web_search_options": "this model does not search",
-}
-
-
-def refuse(value: Any, info: ValidationInfo) -> None:
-    """Take an empty list for nothing, and refuse all else with the reason."""
-    if value != []:
-        raise PydanticCustomError("unsupported_parameter", "{why}", {"why": WHY_UNSUPPORTED[info.field_name or ""]})
 
 
 def with_text(modalities: list[str]) -> list[str]:
@@ -39,7 +19,6 @@ def with_text(modalities: list[str]) -> list[str]:
     return modalities
 
 
-Unsupported = Annotated[None, BeforeValidator(refuse), Field(description="Not supported: must be left out.")]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]

@@ -31,9 +31,14 @@ async def test_every_field_of_a_request_is_described(schema: dict[str, Any]) -> 
     assert [field for field, of in fields.items() if "description" not in of] == []
 
 
-async def test_streams_and_responses_agree_on_what_they_share() -> None:
+async def test_types_of_streams_and_responses_do_not_share_names() -> None:
     app = create_app(Settings(), scripted_backend(scripted_engine(), ScriptedPool()))
     of_routes = get_openapi(title=app.title, version=app.version, routes=app.routes)["components"]["schemas"]
     of_all = app.openapi()["components"]["schemas"]
 
-    assert {name: of_all[name] for name in of_routes} == of_routes
+    assert {name: shape(of_all[name]) for name in of_routes} == {name: shape(of) for name, of in of_routes.items()}
+
+
+def shape(described: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells one type from another of the same name."""
+    return described.get("properties", {}).keys(), described.get("required"), described.get("enum")

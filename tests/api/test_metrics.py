@@ -92,6 +92,7 @@ async def test_what_the_diffusion_engine_counts_is_exported_while_it_runs(runnin
     counters.admitted(0.5)
     counters.stepped(batch=3, seconds=0.25)
     counters.stepped(batch=1, seconds=0.25)
+    counters.previewed(2, left_out=1)
     counters.finished(0.125)
     counters.ended(Failed("cancelled", "no"), 1.0)
     with exported(counters.snapshot):
@@ -103,6 +104,8 @@ async def test_what_the_diffusion_engine_counts_is_exported_while_it_runs(runnin
         "dreamserve_diffusion_steps_total{}": 2,
         "dreamserve_diffusion_job_steps_total{}": 4,
         "dreamserve_diffusion_busy_seconds_total{}": 0.5,
+        "dreamserve_diffusion_previews_total{outcome=decoded}": 2,
+        "dreamserve_diffusion_previews_total{outcome=left_out}": 1,
         "dreamserve_diffusion_jobs_total{outcome=completed}": 0,
         "dreamserve_diffusion_jobs_total{outcome=failed}": 0,
         "dreamserve_diffusion_jobs_total{outcome=cancelled}": 1,

@@ -108,7 +108,7 @@ async def test_a_server_that_stops_leaves_its_documents_with_an_end(redis: dict[
             document_id = await begin(maker.client)
             reading = Reading(other.client, document_id)
             await maker.service.drain(grace_s=0)
-        events = await reading.all()
+            events = await reading.all()
         later = await Reading(other.client, document_id).all()
 
     assert events == later

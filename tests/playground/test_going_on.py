@@ -1,6 +1,6 @@
 """Answers that are stopped, and answers that go on: over a reload, over a connection that breaks."""
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from server.pool.base import Completed, Preview, Progress, Queued
 from tests.api.serving import scripted_engine, until
@@ -92,9 +92,9 @@ async def test_a_finished_conversation_is_there_after_a_reload_until_a_new_one_i
 
 async def test_a_document_that_the_server_no_longer_has_ends_with_that(playground: OpenPlayground) -> None:
     writing = Gate()
-    async with playground(scripted_engine(["Gone soon", writing, EOS])) as visit:
+    async with playground(scripted_engine(["Gone soon.", DREAM], [" And", writing, EOS])) as visit:
         await visit.ask("Go.")
-        await expect(visit.texts).to_have_text("Gone soon")
+        await expect(visit.texts).to_have_count(2)
         document = next(iter(visit.app.service.documents))
         await visit.page.goto("about:blank")
         await visit.app.service.delete(document.id)
@@ -102,7 +102,8 @@ async def test_a_document_that_the_server_no_longer_has_ends_with_that(playgroun
         await visit.page.goto(visit.address)
 
         await expect(visit.page.locator(".state")).to_have_text("The server has not kept this answer.")
-        await expect(visit.texts).to_have_text("Gone soon")
+        await expect(visit.texts.first).to_have_text("Gone soon.")
+        assert await is_loaded(visit.pictures)
         await expect(visit.page.get_by_role("button", name="Try again")).to_be_visible()
 
 
@@ -128,3 +129,36 @@ async def test_a_connection_that_breaks_is_made_again(playground: OpenPlayground
 
                 await expect(through.texts).to_have_text("Before, after.")
                 await expect(through.page.locator(".state")).to_be_hidden()
+
+
+async def test_a_page_that_comes_before_the_model_waits_for_it(playground: OpenPlayground) -> None:
+    loading = {"error": {"message": "loading", "type": "service_unavailable_error", "code": "server_loading"}}
+    asked = 0
+
+    async def answer(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        await (route.fulfill(status=503, json=loading) if asked == 1 else route.continue_())
+
+    async with playground(scripted_engine(["Hello.", EOS])) as visit:
+        await visit.page.route("**/v1/models", answer)
+        await visit.page.reload()
+        await expect(visit.page.get_by_role("status").first).to_have_text("The model is being loaded …")
+        await visit.page.get_by_role("button", name="What can you do?").click()
+        await expect(visit.page.get_by_text("The server takes no prompts yet.")).to_be_visible()
+        await visit.ready()
+        await visit.ask("Hello?")
+
+        await expect(visit.texts).to_have_text("Hello.")
+
+
+async def test_it_works_under_the_path_of_a_proxy(playground: OpenPlayground) -> None:
+    settings = {"server": {"root_path": "/dream"}}
+    async with playground(scripted_engine(["Hello.", DREAM], [EOS]), settings=settings) as visit:
+        assert visit.address.endswith("/dream/")
+        await visit.ask("Hello?")
+        await visit.answered()
+        await visit.page.reload()
+
+        await expect(visit.texts).to_have_text("Hello.")
+        assert await is_loaded(visit.pictures)

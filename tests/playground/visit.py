@@ -83,7 +83,9 @@ class Visit:
 
 
 @asynccontextmanager
-async def visit_of(app: Listening, browser: Browser, address: str | None = None, **context: Any) -> AsyncIterator[Visit]:
+async def visit_of(
+    app: Listening, browser: Browser, address: str | None = None, **context: Any
+) -> AsyncIterator[Visit]:
     """Open the page, ready for prompts. What it does wrong fails the test at the end.
 
     Args:
@@ -115,4 +117,4 @@ async def visit_of(app: Listening, browser: Browser, address: str | None = None,
         yield visit
     finally:
         await opened.close()
-    assert visit.problems == []
+    assert not visit.problems, visit.problems

@@ -11,14 +11,18 @@ from server.pool.base import DiffusionPool, ImageUpdate, RenderError
 
 Rendering = AsyncGenerator[ImageUpdate, None]
 
+FOR_EVER_S = 240.0
+"""Less than the limit of a test, so that one that waits in vain ends what it has started."""
+
 
 async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Ask until it is so; the time limit is that of the test."""
-    while True:
-        answer = condition()
-        if answer if isinstance(answer, bool) else await answer:
-            return
-        await asyncio.sleep(0.01)
+    """Ask until it is so."""
+    async with asyncio.timeout(FOR_EVER_S):
+        while True:
+            answer = condition()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(0.01)
 
 
 async def rendered(pool: DiffusionPool, job: RenderJob) -> list[ImageUpdate]:

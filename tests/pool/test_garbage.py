@@ -7,11 +7,11 @@ import msgpack
 import pytest
 
 from server.pool import redis as redis_pool
-from server.pool.base import Completed, RenderError
+from server.pool.base import Completed, Progress, RenderError
 from server.pool.redis import RedisPool
 from server.pool.wire import Message, Stored, encode_job, encode_message, states_digest
 from tests.pool.deployment import EMPTY_PROMPT, MAX_STEPS, Deployment, RunningWorker
-from tests.pool.rendering import begun, eventually, failure, picture, rendered
+from tests.pool.rendering import FOR_EVER_S, begun, eventually, failure, picture, rendered
 from tests.tiny_diffusion import make_render_job, random_states
 
 RANDOM = bytes(range(256))
@@ -31,7 +31,10 @@ async def pool(deployment: Deployment) -> AsyncIterator[RedisPool]:
     """Of a server that still gets its pictures at the end."""
     pool = await deployment.server(lease_s=0.5)
     yield pool
-    assert isinstance((await rendered(pool, make_render_job("last")))[-1], Completed)
+    updates = await rendered(pool, make_render_job("last", timeout_s=FOR_EVER_S))
+    assert isinstance(updates[-1], Completed)
+    assert any(isinstance(update, Progress) for update in updates)
+    await pool.health()
     await eventually(deployment.is_clean)
 
 
@@ -58,6 +61,14 @@ async def test_entries_of_other_fields_and_of_jobs_in_another_place_are_taken_ou
         await eventually(lambda: _line_is(deployment, 1))
         assert (await pool.load()).running == 1
     assert await deployment.dead_letters() == [("", "an entry without a job id")]
+
+
+async def test_work_of_an_amount_that_cannot_be_is_not_counted(deployment: Deployment, pool: RedisPool) -> None:
+    async with begun(pool, make_render_job("a", steps=7)):
+        for cost in ("nan", "inf", "-inf", "-5", "1e300", RANDOM):
+            await deployment.client.xadd(deployment.keys.jobs("normal"), {"job": "unknown", "cost": cost})
+        assert (await deployment.producer("onlooker").census()).cost == 7
+    await deployment.worker()
 
 
 @pytest.mark.parametrize(

@@ -154,8 +154,8 @@ async def test_a_lease_that_ran_out_is_found_behind_many_that_did_not(
     deployment: Deployment, server: Producer, alice: Consumer, bob: Consumer
 ) -> None:
     for n in range(50):
-        await server.submit(job(f"live {n}"), None)
-    await take(alice, 50)
+        await server.submit(job(f"live-{n}"), None)
+    assert len(await take(alice, 50)) == 50
     await server.submit(job("lost"), None)
     await take(deployment.consumer("dead"))
     await deployment.run_out("dead")

@@ -1,7 +1,10 @@
 """A server's pool over Redis: what it says of the line, what it keeps open, and what it hears."""
 
+import pytest
+
 from models.diffusion.step_times import StepTimes
-from server.pool.base import Completed, PoolLoad, Queued
+from server.pool.base import Completed, PoolDeadError, PoolLoad, Queued
+from server.pool.queue.producer import Producer
 from server.pool.redis import RedisPool
 from server.pool.wire import WorkerInfo, encode_worker
 from tests.pool.deployment import MAX_BATCH, Deployment
@@ -188,6 +191,25 @@ async def test_a_pool_that_was_not_started_says_so(deployment: Deployment) -> No
     pool = deployment.unstarted_server()
     assert (await pool.load()).workers_alive == 0
     assert await failure(pool.render(make_render_job("a"))) == "unavailable"
+
+
+async def test_a_pool_of_which_a_part_fails_says_that_it_is_dead(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async def is_dead() -> bool:
+        try:
+            await pool.health()
+        except PoolDeadError:
+            return True
+        return False
+
+    pool = await deployment.server(lease_s=0.1)
+    await pool.health()
+    monkeypatch.setattr(Producer, "keep", broken)
+    await eventually(is_dead)
 
 
 async def test_where_redis_is_not_no_workers_are_alive_and_pictures_are_unavailable(deployment: Deployment) -> None:

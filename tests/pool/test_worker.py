@@ -11,7 +11,7 @@ from server.pool.base import Completed, Progress, RenderError
 from server.pool.queue.consumer import Consumer
 from server.pool.queue.keys import GROUP
 from server.pool.queue.producer import Submission
-from server.pool.wire import encode_job
+from server.pool.wire import decode_worker, encode_job
 from server.pool.worker import WorkerError
 from tests.pool.deployment import EMPTY_PROMPT, MAX_BATCH, Deployment, RunningWorker
 from tests.pool.rendering import begun, eventually, failure, picture, rendered, same_picture
@@ -48,6 +48,18 @@ async def test_a_job_of_another_size_waits_for_a_worker_whose_next_step_can_admi
         async with begun(pool, make_render_job("wide", steps=900, width=64)):
             free = await deployment.worker()
             await eventually(lambda: running(busy, free) == [MAX_BATCH, 1])
+
+
+async def test_a_worker_announces_the_steps_ahead_of_it_in_those_of_the_default_size(deployment: Deployment) -> None:
+    await deployment.worker()
+    pool, onlooker = await deployment.server(), deployment.producer("onlooker")
+
+    async def is_announced() -> bool:
+        [announcement] = (await onlooker.census()).workers
+        return 900 < decode_worker(announcement).steps_ahead < 1800
+
+    async with begun(pool, make_render_job("wide", steps=900, width=64)):
+        await eventually(is_announced)
 
 
 async def test_a_cancelled_job_leaves_the_engine_and_its_place_is_free(deployment: Deployment) -> None:

@@ -32,6 +32,8 @@ class MemoryJournal:
     logs together take too many bytes, those of ended documents go, what ended first goes first; when that is not
     enough, the largest of the others lose their oldest events.
 
+    What its methods promise is said in :class:`~server.interleave.journal.base.Journal`.
+
     Args:
         settings: the bounds.
         end_document: ends a running document.
@@ -66,10 +68,6 @@ class MemoryJournal:
     def find(self, document_id: str) -> DocumentLog | None:
         """The log of a document, if it is here."""
         return self._logs.get(document_id)
-
-    def running(self) -> list[DocumentLog]:
-        """The logs of documents that have not ended."""
-        return [log for log in self._logs.values() if not log.ended]
 
     def follow(self, document_id: str, after: int | None) -> AsyncGenerator[DocumentEvent, None]:
         return self._require(document_id).follow(after)
@@ -135,8 +133,6 @@ class MemoryJournal:
         raise DocumentNotFoundError(document_id)
 
     def _log_changed(self, log: DocumentLog, added_bytes: int) -> None:
-        if self._logs.get(log.record.id) is not log:
-            return
         self._bytes += added_bytes
         if log.ended:
             self._ended[log.record.id] = log

@@ -38,7 +38,7 @@ class Mirror:
     the running documents once more.
 
     Args:
-        client: of the Redis, for this alone.
+        client: of the Redis.
         keys: of the journal.
         server_id: of this process.
         retention_s: how long documents are kept after their last event.
@@ -107,7 +107,7 @@ class Mirror:
                 replica.renew(pipeline)
             kept = await pipeline.execute()
         for replica, has_record, has_events in zip(replicas, kept[::2], kept[1::2], strict=True):
-            if not (has_record and has_events):
+            if not (has_record and has_events) and self._replicas.get(replica.log.record.id) is replica:
                 replica.certain = False
                 self._catch_up(replica)
 
@@ -178,10 +178,12 @@ class Mirror:
                 raise answer
 
     async def _compare(self, replica: Replica) -> None:
+        document_id = replica.log.record.id
         try:
             await replica.compare(self._client)
         except TakenOverError:
-            document_id = replica.log.record.id
+            if self._replicas.get(document_id) is not replica:
+                return  # forgotten meanwhile
             logger.error("document %s was taken for lost by another server", document_id)
             self._give_up(document_id)
             self._end_document(document_id, SERVER_LOST, "other servers took this one for lost")

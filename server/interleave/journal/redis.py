@@ -33,6 +33,8 @@ SLOWEST_SEEN_S = 10.0
 class RedisJournal:
     """Logs in the memory of this process, which a mirror copies to Redis, and the documents of others from there.
 
+    What its methods promise is said in :class:`~server.interleave.journal.base.Journal`.
+
     Args:
         settings: the bounds.
         redis: where the documents are shared.

@@ -50,7 +50,8 @@ class RemoteDocuments:
     """Reads documents that other processes make or have made, and has those processes end them.
 
     Readers look again and again, on no connection of their own. When a process has died, a reader writes the last event
-    of its document, so that all readers see the same end.
+    of its document, so that all readers see the same end. What the methods promise is said in
+    :class:`~server.interleave.journal.base.Journal`.
 
     Args:
         client: of the Redis.

@@ -8,11 +8,10 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from server.interleave.events import is_last
-from server.interleave.journal.codec import encode_event
+from server.interleave.journal.codec import CodecError, encode_event
 from server.interleave.journal.keys import (
     Entry,
     Keys,
-    entry_fields,
     entry_id,
     entry_sequence,
     read_entry,
@@ -22,6 +21,25 @@ from server.interleave.journal.log import DocumentLog
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 2**20
+NOTHING = ""
+
+# KEYS: the stream. ARGV: id of its last entry, or nothing to begin it anew; id from which on entries are kept;
+# number of the first new entry; the new events. Returns whether the last entry was that one: if not, nothing is done.
+APPEND = """
+if ARGV[1] == '' then
+  redis.call('DEL', KEYS[1])
+else
+  local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  if not last or last[1] ~= ARGV[1] then
+    return 0
+  end
+end
+for i = 4, #ARGV do
+  redis.call('XADD', KEYS[1], string.format('%d-0', ARGV[3] + i - 4), 'event', ARGV[i])
+end
+redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2])
+return 1
+"""
 
 
 class TakenOverError(Exception):
@@ -60,32 +78,26 @@ class Replica:
 
     def write(self, pipeline: Pipeline) -> int:
         """Put the next events into a pipeline, and return their bytes."""
-        log, size = self.log, 0
-        begins = not self.begun
-        self._sent = max(self._next, log.first)
-        self.certain = False
-        if begins:
-            pipeline.delete(self._events)
-            pipeline.hset(self._record, mapping=record_fields(log.record, self._owner))
-            size += len(log.record.request)
-        if log.first > 0:
-            pipeline.xtrim(self._events, minid=entry_id(log.first), approximate=False)
-        for event in log.read(self._sent, BATCH_EVENTS):
-            data = encode_event(event)
-            # A Redis that has lost the beginning must not get the rest without it.
-            pipeline.xadd(self._events, entry_fields(data), id=entry_id(self._sent), nomkstream=not begins)
-            begins = False
-            self._sent += 1
-            size += len(data)
+        log, events, size = self.log, list[bytes](), 0
+        begin = max(self._next, log.first)
+        for event in log.read(begin, BATCH_EVENTS):
+            events.append(encode_event(event))
+            size += len(events[-1])
             if size > BATCH_BYTES:
                 break
+        self._sent, self.certain = begin + len(events), False
+        latest = entry_id(self._next - 1) if self.begun else NOTHING
+        pipeline.eval(APPEND, 1, self._events, latest, entry_id(log.first), begin + 1, *events)
+        if not self.begun:  # after the events: who finds the record finds some
+            pipeline.hset(self._record, mapping=record_fields(log.record, self._owner))
+            size += len(log.record.request)
         if not self.begun or log.ended:
             self.renew(pipeline)
         return size
 
     def check(self, answers: Sequence[Any]) -> None:
         """Learn from the answers to :meth:`write` whether all was written. If not, it is not certain what was."""
-        if not any(answer is None or isinstance(answer, RedisError) for answer in answers):
+        if answers[0] == 1 and not any(isinstance(answer, RedisError) for answer in answers):
             self._next = self._sent
             self.begun = self.certain = True
 
@@ -100,8 +112,11 @@ class Replica:
             pipeline.exists(self._record)
             pipeline.xrevrange(self._events, count=1)
             has_record, latest = await pipeline.execute()
-        self.begun = bool(has_record and latest)
-        self._next = self._after(latest[0]) if self.begun else 0
+        try:
+            self._next = self._after(latest[0]) if has_record and latest else 0
+        except CodecError:
+            self._next = 0  # nothing that could be continued
+        self.begun = self._next > 0
         self.certain = True
 
     def renew(self, pipeline: Pipeline) -> None:

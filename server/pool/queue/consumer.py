@@ -63,16 +63,17 @@ class Consumer:
         self._lease_ms = milliseconds(lease_s)
         self._outcome_ttl_ms = milliseconds(outcome_ttl_s)
 
-    async def take(self, room: int, *, reclaim: bool) -> list[TakenJob]:
+    async def take(self, room: int, *, reclaim: bool, last_try: int = 0) -> list[TakenJob]:
         """Take jobs that wait.
 
         Args:
             room: jobs at most.
             reclaim: take those first whose worker did not renew its lease.
+            last_try: the try that counts no sooner than :meth:`begin` says; 0: all count as soon as a job is taken.
         """
-        return await self._take(room, reclaim, [])
+        return await self._take(room, reclaim, last_try, [])
 
-    async def wait(self, timeout_s: float) -> list[TakenJob]:
+    async def wait(self, timeout_s: float, *, last_try: int = 0) -> list[TakenJob]:
         """Take the next job that arrives, or return nothing after so long.
 
         At most one of each priority, so one more than was asked for if both come in the same instant.
@@ -85,17 +86,21 @@ class Consumer:
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
-            return await self._take(1, False, [])  # makes the groups
+            return await self._take(1, False, last_try, [])  # makes the groups
         claimed: list[Argument] = []
         for stream, entries in found:
             for entry, fields in entries:
                 claimed += [stream.decode().removeprefix(self._keys.jobs("")), entry, fields.get(b"job", b"")]
-        return await self._take(0, False, claimed) if claimed else []
+        return await self._take(0, False, last_try, claimed) if claimed else []
 
-    async def _take(self, room: int, reclaim: bool, claimed: list[Argument]) -> list[TakenJob]:
+    async def _take(self, room: int, reclaim: bool, last_try: int, claimed: list[Argument]) -> list[TakenJob]:
         lease_ms = self._lease_ms if reclaim else 0
-        taken = await self._scripts.run("take", [self._worker_id, room, lease_ms, *claimed])
+        taken = await self._scripts.run("take", [self._worker_id, room, lease_ms, last_try, *claimed])
         return [TakenJob(id.decode(), int(tries), server.decode(), body) for id, tries, server, body in taken]
+
+    async def begin(self, job_id: str) -> bool:
+        """Count a last try. False if this worker does not hold the job any more."""
+        return bool(await self._scripts.run("begin", [self._worker_id, job_id]))
 
     async def renew(self, job_ids: Sequence[str], announcement: bytes) -> list[str]:
         """Renew the leases on these jobs, and the announcement of this worker.
@@ -131,7 +136,7 @@ class Consumer:
 
         Args:
             job_id: of the job.
-            counts: whether it was tried.
+            counts: whether a try that is counted stays so.
         """
         return bool(await self._scripts.run("hand_back", [self._worker_id, job_id, int(counts)]))
 

@@ -7,6 +7,7 @@ const KEPT = 8;
 export class Announcer {
   #region;
   #unsaid = "";
+  #begun = new Set();
 
   constructor(region) {
     this.#region = region;
@@ -25,8 +26,7 @@ export class Announcer {
         this.#hearText(event.text);
         break;
       case "image.queued":
-        this.#finishText();
-        this.say(`Picture ${pictureNumber(answer, event.part)} is on its way.`);
+        this.#begin(`Picture ${pictureNumber(answer, event.part)}`, `${answer.id} ${event.part}`);
         break;
       case "image.completed":
         this.say(`Picture ${pictureNumber(answer, event.part)} is drawn.`);
@@ -43,6 +43,14 @@ export class Announcer {
         this.say(answer.status === "stopped" ? "The answer was stopped." : `The answer failed: ${event.error.message}`);
         break;
     }
+  }
+
+  /** Once for each picture: its place in the queue may be told many times. */
+  #begin(picture, key) {
+    if (this.#begun.has(key)) return;
+    this.#begun.add(key);
+    this.#finishText();
+    this.say(`${picture} is on its way.`);
   }
 
   #hearText(text) {

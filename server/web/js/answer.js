@@ -25,7 +25,7 @@ export function apply(answer, event) {
       part(answer, event, "text").text += event.text;
       break;
     case "image.queued":
-      Object.assign(part(answer, event, "image"), { ahead: event.position, eta: event.eta_s });
+      Object.assign(part(answer, event, "image"), { state: "queued", ahead: event.position, eta: event.eta_s });
       break;
     case "image.progress":
       Object.assign(part(answer, event, "image"), { state: "drawing", step: event.step, steps: event.steps });
@@ -70,7 +70,7 @@ export const pictures = (answer) => Object.values(answer.parts).filter(({ type }
 export const pictureNumber = (answer, index) => pictures({ parts: answer.parts.slice(0, index + 1) }).length;
 
 function part(answer, event, type) {
-  answer.parts[event.part] ??= type === "text" ? { type, text: "" } : { type, state: "queued", ahead: 0, eta: null };
+  answer.parts[event.part] ??= type === "text" ? { type, text: "" } : { type };
   return answer.parts[event.part];
 }
 

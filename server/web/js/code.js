@@ -2,6 +2,10 @@
 
 import { address, DOCUMENTS } from "./api.js";
 
+const WIDTH = 96;
+const JSON_STYLE = { indent: "  ", null: "null", true: "true", false: "false" };
+const PYTHON_STYLE = { indent: "    ", null: "None", true: "True", false: "False" };
+
 const PYTHON = `\
 import base64
 import json
@@ -32,29 +36,31 @@ with httpx.stream("POST", URL, json=request, timeout=None) as response:
 `;
 
 export function curl(body) {
-  const json = JSON.stringify(body, null, 2);
-  return `curl --no-buffer ${shellQuoted(address(DOCUMENTS))} \\\n  -H 'Content-Type: application/json' -d @- <<'JSON'\n${json}\nJSON\n`;
+  const [url, json] = [shellQuoted(address(DOCUMENTS)), literal(body, JSON_STYLE)];
+  return `curl --no-buffer ${url} \\\n  -H 'Content-Type: application/json' -d @- <<'JSON'\n${json}\nJSON\n`;
 }
 
 export function python(body) {
-  return PYTHON.replace("URL", () => JSON.stringify(address(DOCUMENTS))).replace("REQUEST", () => pythonLiteral(body));
+  const url = JSON.stringify(address(DOCUMENTS));
+  return PYTHON.replace("URL", () => url).replace("REQUEST", () => literal(body, PYTHON_STYLE));
 }
 
 /** The code as it can be looked at: pictures take up thousands of lines. */
 export const shortened = (code) =>
-  code.replace(/(data:image\/\w+;base64,.{12})([^"]*)/g, (_, head, rest) => (rest ? `${head}… and ${rest.length} more` : head));
+  code.replace(/(data:image\/\w+;base64,.{8})[^"]*(.{8}")/g, (_, head, tail) => `${head} … ${tail}`);
 
 const shellQuoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** JSON's strings and numbers are Python's too. */
-function pythonLiteral(value, indent = "") {
-  if (value === null) return "None";
-  if (typeof value === "boolean") return value ? "True" : "False";
+/** A value of JSON, on one line where that is short. JSON's strings and numbers are Python's too. */
+function literal(value, style, indent = "") {
+  if (value === null || typeof value === "boolean") return style[value];
   if (typeof value !== "object") return JSON.stringify(value);
-  const deeper = `${indent}    `;
+  const deeper = indent + style.indent;
   const items = Array.isArray(value)
-    ? value.map((item) => pythonLiteral(item, deeper))
-    : Object.entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${pythonLiteral(item, deeper)}`);
+    ? value.map((item) => literal(item, style, deeper))
+    : Object.entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${literal(item, style, deeper)}`);
   const [open, close] = Array.isArray(value) ? "[]" : "{}";
-  return items.length ? `${open}\n${items.map((item) => `${deeper}${item},\n`).join("")}${indent}${close}` : open + close;
+  const line = open + items.join(", ") + close;
+  if (!line.includes("\n") && indent.length + shortened(line).length <= WIDTH) return line;
+  return `${open}\n${items.map((item) => deeper + item).join(",\n")}\n${indent}${close}`;
 }

@@ -70,9 +70,18 @@ export class Composer {
   }
 
   #update() {
+    if (!CSS.supports("field-sizing", "content")) this.#fit();
     this.#send.disabled = !this.#ready || !(this.#prompt.value.trim() || this.attachments.pictures.length);
     show(this.#send, !this.#running);
     show(this.#stop, this.#running);
+    show(find("#send-keys"), !this.#running);
+    show(find("#stop-keys"), this.#running);
+  }
+
+  /** Makes the field as high as its text, in browsers whose style sheets cannot. */
+  #fit() {
+    this.#prompt.style.height = "auto";
+    this.#prompt.style.height = `${this.#prompt.scrollHeight}px`;
   }
 
   #takeFiles() {

@@ -9,18 +9,6 @@ export function show(element, visible = true) {
   element.hidden = !visible;
 }
 
-/** Changes the page and, if its reader is at the end, keeps it there. */
-export function keepingTheEnd(change) {
-  const page = document.scrollingElement;
-  const atEnd = page.scrollHeight - page.scrollTop - page.clientHeight < 64;
-  change();
-  if (atEnd) goToTheEnd();
-}
-
-export function goToTheEnd() {
-  document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
-}
-
 /** Hands a file to the reader. */
 export function download(name, type, text) {
   const link = document.createElement("a");

@@ -31,9 +31,10 @@ export function conversationPage(turns) {
     build(page, "meta", { "http-equiv": "Content-Security-Policy", content: POLICY }),
     build(page, "meta", { name: "viewport", content: "width=device-width, initial-scale=1" }),
   );
-  page.head.append(build(page, "style", {}, STYLE));
   page.body.append(build(page, "main", {}, ...turns.map((turn, index) => turnOf(page, turn, index ? "h2" : "h1"))));
-  return `<!doctype html>\n${page.documentElement.outerHTML}\n`;
+  // The style comes as text: as an element it would be refused already here, by the policy of the page that we are on.
+  const html = page.documentElement.outerHTML.replace("</head>", () => `<style>${STYLE}</style></head>`);
+  return `<!doctype html>\n${html}\n`;
 }
 
 function turnOf(page, { prompt, answer }, heading) {

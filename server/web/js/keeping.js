@@ -38,7 +38,7 @@ export class Keeper {
   constructor(database, conversation) {
     this.#database = database;
     this.conversation = conversation;
-    addEventListener("pagehide", () => this.flush());
+    addEventListener("pagehide", () => this.flush()); // which may come too late: then the last words come again
   }
 
   /** The turns of the conversation, the oldest first. */
@@ -48,7 +48,7 @@ export class Keeper {
     return (await done(this.#store("readonly").getAll(kept))).map(({ turn }) => turn);
   }
 
-  /** Keeps a turn. Called with every event; the disk is not. */
+  /** Keeps a turn, but not at once: this is called with every word. */
   keep(index, turn) {
     this.#due.set(index, turn);
     this.#timer ??= setTimeout(() => this.flush(), WRITE_EVERY_MS);
@@ -63,6 +63,7 @@ export class Keeper {
       store.put({ conversation: this.conversation, index, turn, written: Date.now() });
     }
     this.#due.clear();
+    store.transaction.commit(); // the page may be gone before it would be by itself
   }
 
   /** Forgets the conversation and starts another. */

@@ -7,13 +7,15 @@ import { model, RefusedError } from "./api.js";
 import { CodeDialog } from "./code-dialog.js";
 import { Composer } from "./composer.js";
 import { requestBody } from "./conversation.js";
-import { download, find, goToTheEnd, keepingTheEnd, show } from "./dom.js";
+import { download, find, show } from "./dom.js";
+import { goToTheEnd, stayAtTheEnd } from "./end.js";
 import { conversationPage } from "./export.js";
 import { Keeper } from "./keeping.js";
 import { Parameters } from "./parameters.js";
 import { TurnView } from "./turn-view.js";
 
 const ASK_AGAIN_MS = 2000;
+const FREQUENT = new Set(["text.delta", "image.progress"]);
 
 const announcer = new Announcer(find("#announcements"));
 const parameters = new Parameters();
@@ -35,6 +37,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.isComposing && !find("dialog:modal")) stop();
 });
 
+stayAtTheEnd(find("#turns"), find("#composer"));
 await restore();
 await Promise.all([resume(), connect()]);
 
@@ -64,14 +67,16 @@ async function answer(index) {
   const current = new Answering(turn, turns.slice(0, index), (event, trouble) => {
     if (turns[index] !== turn) return; // another conversation has begun
     keeper?.keep(index, turn);
+    if (!FREQUENT.has(event?.type)) keeper?.flush();
     if (event) announcer.hear(event, turn.answer);
-    keepingTheEnd(() => views[index].show(turn, trouble));
+    views[index].show(turn, trouble);
   });
   answering = current;
   composer.running = true;
   update();
   views[index].show(turn);
   keeper?.keep(index, turn);
+  keeper?.flush();
   await current.run();
   if (answering !== current) return;
   answering = null;

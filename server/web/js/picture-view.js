@@ -33,9 +33,14 @@ export class PictureView {
     if (picture.state === "completed") this.#showFinal(picture.image);
   }
 
-  #showProgress({ state, step, steps }) {
+  #showProgress({ state, ahead, step, steps }) {
     const ring = find(".ring", this.element);
-    if (state !== "drawing") return; // it goes round, or there is none any more
+    if (state === "queued") {
+      ring.removeAttribute("aria-valuenow");
+      ring.removeAttribute("aria-valuetext");
+      find("b", ring).textContent = ahead || "";
+    }
+    if (state !== "drawing") return;
     const percent = Math.round((100 * step) / steps);
     this.#frame.style.setProperty("--progress", step / steps);
     ring.setAttribute("aria-valuenow", percent);

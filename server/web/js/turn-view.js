@@ -82,12 +82,12 @@ function stateOf({ status, error, finishReason, usage }) {
 const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`).replace(/^[a-z](?=[a-z]* )/, (c) => c.toUpperCase());
 
 export function factsOf({ model, usage }) {
-  if (!usage) return model ?? "";
+  if (!usage) return "";
   return [
     model,
     count(usage.completion_tokens, "token"),
-    ...(usage.images ? [count(usage.images, "picture"), count(usage.denoising_steps, "denoising step")] : []),
-  ].join(" · ");
+    ...(usage.images ? [count(usage.images, "picture"), count(usage.denoising_steps, "step")] : []),
+  ].join("\u2002·\u2002");
 }
 
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;

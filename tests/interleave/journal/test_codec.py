@@ -10,7 +10,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from server.interleave.events import DocumentEvent, DocumentStarted, Image, TextDelta, TokenLogprob, Usage
+from server.interleave.events import (
+    DocumentCompleted,
+    DocumentEvent,
+    DocumentStarted,
+    Image,
+    ImageQueued,
+    TextDelta,
+    TokenLogprob,
+    Usage,
+)
 from server.interleave.journal.codec import CODEC_VERSION, CodecError, decode_event, encode_event, reader
 
 EVENTS: tuple[type, ...] = get_args(DocumentEvent)
@@ -144,6 +153,24 @@ def test_a_value_that_is_nested_too_deep_is_refused() -> None:
 
     with pytest.raises(CodecError, match="deep"):
         decode_below(500)
+
+
+@pytest.mark.parametrize(
+    ("event", "change"),
+    [
+        (ImageQueued(1, 0, 0, 1.5), {"eta_s": "soon"}),
+        (ImageQueued(1, 0, 0, 1.5), {"eta_s": True}),
+        (TextDelta(1, 0, "a"), {"logprobs": {}}),
+        (TextDelta(1, 0, "a"), {"logprobs": [{}]}),
+        (DocumentCompleted(1, "stop", Usage()), {"finish_reason": "tired"}),
+        (DocumentCompleted(1, "stop", Usage()), {"finish_reason": []}),
+    ],
+)
+def test_a_field_of_another_type_is_refused(event: DocumentEvent, change: dict[str, object]) -> None:
+    version, name, fields = msgpack.unpackb(encode_event(event))
+
+    with pytest.raises(CodecError):
+        decode_event(msgpack.packb([version, name, {**fields, **change}]))
 
 
 def test_a_truth_value_is_no_number() -> None:

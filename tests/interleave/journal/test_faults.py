@@ -102,8 +102,9 @@ async def test_a_reader_who_saw_more_than_redis_did_is_told_of_the_loss_too(
     assert is_lost(resumed[0])
 
 
+@pytest.mark.parametrize("made", [1, 3])
 async def test_a_process_that_was_taken_for_dead_accepts_the_end_that_others_saw(
-    redis_server: RedisServer, namespace: str
+    redis_server: RedisServer, namespace: str, made: int
 ) -> None:
     async with (
         process(redis_server.url, namespace) as other,
@@ -113,7 +114,7 @@ async def test_a_process_that_was_taken_for_dead_accepts_the_end_that_others_saw
         await read(other.journal.follow("doc", None), 1)
         await proxy.refuse()
         lost = await read(other.journal.follow("doc", None))
-        owner.maker.make(count=1)
+        owner.maker.make(count=made)
         await proxy.heal()
         await until(lambda: bool(owner.maker.ended))
 
@@ -123,8 +124,9 @@ async def test_a_process_that_was_taken_for_dead_accepts_the_end_that_others_saw
 
 
 async def test_while_redis_is_away_readers_here_go_on_and_readers_elsewhere_wait(
-    redis_server: RedisServer, namespace: str
+    redis_server: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("server.interleave.journal.remote.POLL_S", 0.001)
     async with (
         process_behind_proxy(redis_server, namespace) as (owner, owners_proxy),
         process_behind_proxy(redis_server, namespace) as (other, others_proxy),
@@ -139,8 +141,9 @@ async def test_while_redis_is_away_readers_here_go_on_and_readers_elsewhere_wait
 
         assert await read(owner.journal.follow("doc", None)) == list(STORY)
         assert owner.journal.load().mirror_lag_s > 0
-        with pytest.raises(JournalUnavailableError):
-            await other.journal.stored("doc")
+        for _ in range(3):  # longer than a reader tries to connect
+            with pytest.raises(JournalUnavailableError):
+                await other.journal.stored("doc")
         await owners_proxy.heal()
         await others_proxy.heal()
         assert [*seen, *await waiting] == list(STORY)
@@ -207,6 +210,112 @@ async def test_a_redis_that_lost_its_data_gets_the_running_documents_again(
             assert await read(other.journal.follow(document_id, None)) == list(STORY)
 
 
+async def test_a_document_that_is_deleted_while_it_is_renewed_does_not_come_back(
+    redis_server: RedisServer, namespace: str
+) -> None:
+    async with (
+        process(redis_server.url, namespace) as other,
+        process_behind_proxy(redis_server, namespace) as (owner, proxy),
+        looking_into(redis_server.url, namespace) as (client, keys),
+    ):
+        owner.maker.begin(owner.journal)
+        await read(other.journal.follow("doc", None), 1)
+        proxy.black_hole()
+        await client.delete(*keys.of_document("doc"))
+        renewing = asyncio.create_task(owner.journal._mirror.renew())
+        deleting = asyncio.create_task(owner.journal.delete("doc"))
+        await until(lambda: owner.journal.load().documents == 0)
+        await proxy.heal()
+        await asyncio.gather(renewing, deleting)
+        owner.maker.begin(owner.journal, "next")
+        await read(other.journal.follow("next", None), 1)
+
+        assert [await client.exists(key) for key in keys.of_document("doc")] == [0, 0]
+
+
+async def test_a_document_that_is_deleted_while_it_is_written_does_not_come_back(
+    redis_server: RedisServer, namespace: str
+) -> None:
+    async with (
+        process(redis_server.url, namespace) as other,
+        process_behind_proxy(redis_server, namespace) as (owner, proxy),
+        looking_into(redis_server.url, namespace) as (client, keys),
+    ):
+        await until(lambda: proxy.accepted > 0)
+        proxy.black_hole()
+        owner.maker.begin(owner.journal)
+        await asyncio.sleep(0.05)  # whether it is under way by now or not, it must not come back
+        deleting = asyncio.create_task(owner.journal.delete("doc"))
+        await until(lambda: owner.journal.load().documents == 0)
+        await proxy.heal()
+        await deleting
+        owner.maker.begin(owner.journal, "next")
+        await read(other.journal.follow("next", None), 1)
+
+        assert [await client.exists(key) for key in keys.of_document("doc")] == [0, 0]
+
+
+async def test_a_redis_that_is_full_is_waited_for(own_redis_server: RedisServer, namespace: str) -> None:
+    url = own_redis_server.url
+    async with process(url, namespace) as owner, process(url, namespace) as other:
+        owner.maker.begin(owner.journal)
+        reader = other.journal.follow("doc", None)
+        seen = [await anext(reader)]
+        async with looking_into(url, namespace) as (client, _):
+            await client.config_set("maxmemory", "1")
+            owner.maker.make()
+            await until(lambda: owner.journal.load().mirror_lag_s > 0.1)
+            await client.config_set("maxmemory", "0")
+
+        assert [*seen, *await read(reader)] == list(STORY)
+
+
+async def test_a_process_that_does_not_do_what_it_is_asked_is_not_waited_for_for_ever(
+    redis_server: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.interleave.journal.remote.END_LIMIT_S", 0.3)
+    async with process(redis_server.url, namespace) as owner, process(redis_server.url, namespace) as other:
+        monkeypatch.setattr(owner.journal, "_end_document", lambda *_: None)
+        owner.maker.begin(owner.journal)
+        with pytest.raises(JournalUnavailableError, match="does not answer"):
+            await other.journal.cancel("doc")
+
+
+async def test_a_request_that_is_none_is_refused(
+    redis_server: RedisServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        process(redis_server.url, namespace) as owner,
+        process(redis_server.url, namespace) as other,
+        looking_into(redis_server.url, namespace) as (client, keys),
+    ):
+        owner.maker.begin(owner.journal)
+        await other.journal.stored("doc")
+        owner_id = cast(bytes, await client.hget(keys.record("doc"), "owner")).decode()
+        await client.rpush(keys.requests(owner_id), b"\xff", "dance doc", "cancel other", "delete other")
+        await other.journal.cancel("doc")
+
+        assert [document_id for document_id, *_ in owner.maker.ended] == ["doc"]
+    assert "a request of another server was refused" in caplog.text
+
+
+async def test_what_is_no_event_in_redis_is_written_again(redis_server: RedisServer, namespace: str) -> None:
+    async with (
+        process(redis_server.url, namespace) as other,
+        process_behind_proxy(redis_server, namespace) as (owner, proxy),
+        looking_into(redis_server.url, namespace) as (client, keys),
+    ):
+        owner.maker.begin(owner.journal)
+        await read(other.journal.follow("doc", None), 1)
+        await proxy.refuse()
+        await client.xadd(keys.events("doc"), {"event": b"?"}, id="2-0")
+        owner.maker.make()
+        await proxy.heal()
+        await until(lambda: owner.journal.load().mirror_lag_s == 0)
+
+        assert await read(other.journal.follow("doc", None)) == list(STORY)
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_connections_that_break_while_events_are_written_lose_none_and_write_none_twice(
     redis_server: RedisServer, namespace: str, seed: int
@@ -221,12 +330,13 @@ async def test_connections_that_break_while_events_are_written_lose_none_and_wri
         reading = asyncio.create_task(read(other.journal.follow("doc", None), len(events)))
         for event in events[1:]:
             outlet.put(event)
-            for _ in range(random.randrange(3)):
-                await asyncio.sleep(0)
+            if random.random() < 0.3:
+                await asyncio.sleep(random.random() * 0.01)
             if random.random() < 0.05:
                 await proxy.cut()
 
         assert await reading == events
+        assert proxy.accepted > 5
     async with looking_into(redis_server.url, namespace) as (client, keys):
         entries = await client.xrange(keys.events("doc"))
     assert [read_entry(entry) for entry in entries] == events

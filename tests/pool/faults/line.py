@@ -2,6 +2,7 @@
 
 from redis.asyncio import Redis
 
+from server.pool.queue.consumer import Consumer
 from server.pool.queue.keys import GROUP, Keys
 from tests.pool.rendering import eventually
 
@@ -33,6 +34,15 @@ class Line:
             return await self.held() == jobs
 
         await eventually(so_many)
+
+    async def until_taken_by_a_ghost(self, job_id: str) -> None:
+        """Wait until a job is there, and take it as a worker that never renews its lease."""
+        ghost = Consumer(self.client, self.client, self._keys, "ghost", lease_s=1.0)
+
+        async def taken() -> bool:
+            return [job.id for job in await ghost.take(1, reclaim=False)] == [job_id]
+
+        await eventually(taken)
 
     async def until_all_leases_are_out(self, lease_s: float) -> None:
         """Wait until no worker has renewed its lease on any job for so long."""

@@ -202,3 +202,31 @@ async def test_a_job_that_kills_its_workers_is_given_up_and_takes_no_other_job_w
     starting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await starting
+
+
+async def test_a_last_try_that_has_to_wait_for_its_worker_to_be_free_is_not_used_up_when_the_worker_dies(
+    pool: RedisPool, fleet: Fleet, line: Line, quiet: QuietRun, call: MakeCall
+) -> None:
+    fleet.brake.hold()
+    doomed = await fleet.start(WORKER__MAX_TRIES=2, DIFFUSION__MAX_BATCH=2)
+    poison, other = (call(pool, job) for job in [job_of(0, seed=KILLS_THE_PROCESS), job_of(1)])
+    await line.until_held(2)
+    await begun(poison, other)
+    # The first try, by a worker that is never heard of again.
+    innocent = call(pool, job_of(2))
+    await line.until_taken_by_a_ghost(innocent.job.id)
+    await other.leave()
+
+    async def waits_for_its_last_try() -> bool:
+        return await doomed.metric("dreamserve_worker_jobs_taken_over_total") == 1
+
+    await eventually(waits_for_its_last_try)
+    fleet.brake.release()
+    assert await doomed.exit_code() == -signal.SIGKILL
+    # It is alone with the poison's last try, too.
+    await (await fleet.spawn(WORKER__MAX_TRIES=2)).exit_code()
+    await fleet.start(WORKER__MAX_TRIES=2)
+    await quiet.check(innocent)
+    assert isinstance(await poison.outcome(), RenderError)
+    assert await line.dead_letters() == [poison.job.id]
+    await line.until_empty()

@@ -41,6 +41,11 @@ local function lease(stream, entry)
   return nil, 0
 end
 
+-- Say how often a job was handed out. Its lease is renewed by that.
+local function set_deliveries(stream, entry, owner, deliveries)
+  redis.call('XCLAIM', stream, GROUP, owner, 0, entry, 'RETRYCOUNT', deliveries, 'JUSTID')
+end
+
 -- Number of the jobs of a stream that workers hold.
 local function held(stream)
   local pending = redis.pcall('XPENDING', stream, GROUP)

@@ -1,8 +1,8 @@
 -- Hands jobs to a worker: those that it has just read, those whose worker has not renewed its lease, and waiting ones.
 -- ARGV: worker id, jobs at most beside those it has read, lease in ms or 0 to leave expired leases alone,
---       then priority, entry and job id of each job that it has read
--- Returns for each job: id, how often it was handed out, server id, body.
-local worker, room, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+--       number of the last try or 0, then priority, entry and job id of each job that it has read
+-- Returns for each job: id, how often it was handed out, server id, body. The last try is not counted before begin.lua.
+local worker, room, lease_ms, last_try = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local taken = {}
 
 local function hand_over(stream, entry, id)
@@ -26,8 +26,12 @@ local function hand_over(stream, entry, id)
     -- It slept after reading, and another has taken over.
     return
   end
+  local tries = job.tries + deliveries
+  if tries == last_try then
+    set_deliveries(stream, entry, worker, deliveries - 1)
+  end
   local body = redis.call('HGET', prefix .. 'job:' .. id, 'body') or ''
-  taken[#taken + 1] = { id, job.tries + deliveries, job.server, body }
+  taken[#taken + 1] = { id, tries, job.server, body }
   room = room - 1
 end
 
@@ -56,7 +60,7 @@ local function read(stream)
   return reply and reply[1][2] or {}
 end
 
-for i = 4, #ARGV, 3 do
+for i = 5, #ARGV, 3 do
   room = room + 1
   hand_over(jobs(ARGV[i]), ARGV[i + 1], ARGV[i + 2])
 end

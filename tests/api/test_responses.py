@@ -1,4 +1,4 @@
-"""``/v1/responses``, whole: text and pictures as output items, and everything that OpenAI's clients read of a response."""
+"""``/v1/responses``, whole: text and pictures as output items, and all that OpenAI's clients read of a response."""
 
 import base64
 import io
@@ -82,7 +82,8 @@ async def test_instructions_come_before_what_is_said() -> None:
         first, second = (call.prompt for call in app.engine.calls[-2:])
 
     assert first == second
-    assert "Be brief.USER: Show me." in "".join(app.engine.tokenizer.decode(list(first.token_ids)).split("  "))
+    context = app.engine.tokenizer.decode(list(first.token_ids))
+    assert context.startswith("Be brief. USER: Show me.")
 
 
 async def test_sampling_reaches_the_engine() -> None:
@@ -212,8 +213,7 @@ async def test_log_probabilities_are_told_if_they_are_included() -> None:
         [token_id] = app.engine.tokenizer.encode("a", add_special_tokens=False).ids
 
     [logprob] = told["output"][0]["content"][0]["logprobs"]
-    assert logprob["token"] == "a"
-    assert logprob["bytes"] == [ord("a")]
+    assert (logprob["token"], logprob["bytes"]) == ("a", [ord("a")])
     assert logprob["logprob"] == pytest.approx(scripted_logprobs([token_id], 0)[0].logprob)
     assert len(logprob["top_logprobs"]) == 2
     assert untold["output"][0]["content"][0]["logprobs"] == []

@@ -151,6 +151,7 @@ async def test_an_answer_that_fails_says_why_and_can_be_tried_again(playground: 
         await expect(visit.answers).to_contain_text("Half an")
         await expect(visit.page.locator(".state")).to_contain_text("The server failed")
         await visit.page.get_by_role("button", name="Try again").click()
+        await expect(visit.page.get_by_role("heading", name="Go.")).to_be_focused()
         await expect(visit.texts).to_have_text("A whole answer.")
         await expect(visit.page.get_by_role("button", name="Try again")).to_be_hidden()
         await expect(visit.answers).to_have_count(1)

@@ -89,6 +89,6 @@ async def test_an_example_is_asked_with_one_click(playground: OpenPlayground) ->
     async with playground(scripted_engine(["Hello!", EOS])) as visit:
         await visit.page.get_by_role("button", name="What can you do?").click()
 
-        await expect(visit.page.get_by_role("heading", name="What can you do?")).to_be_visible()
+        await expect(visit.page.get_by_role("heading", name="What can you do?")).to_be_focused()
         await expect(visit.texts).to_have_text("Hello!")
         await expect(visit.page.get_by_role("heading", name="One answer")).to_be_hidden()

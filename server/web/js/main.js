@@ -74,6 +74,7 @@ async function answer(index) {
   answering = current;
   composer.running = true;
   update();
+  if (focusIsLost()) views[index].focus();
   views[index].show(turn);
   keeper?.keep(index, turn);
   keeper?.flush();
@@ -82,6 +83,11 @@ async function answer(index) {
   answering = null;
   composer.running = false;
   update();
+}
+
+/** The button that was pressed may be gone. */
+function focusIsLost() {
+  return document.activeElement === document.body || !document.activeElement.checkVisibility();
 }
 
 function retry() {

@@ -36,6 +36,11 @@ export class TurnView {
     find(".facts", this.element).textContent = factsOf(answer);
   }
 
+  /** Leads a reader by keyboard or by ear to the turn. */
+  focus() {
+    find("h2", this.element).focus({ preventScroll: true });
+  }
+
   /** Offers another try, which only the last turn of a conversation can have. */
   offerRetry(offered) {
     show(find("[data-action=retry]", this.element), offered);

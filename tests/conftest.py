@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+import torch
 
 from server.settings import DEFAULT_CHECKPOINT, LLMSettings
 from tests.shared_engine import BLOCK_SIZE, MAX_MODEL_LEN, MAX_NUM_SEQS, TOKEN_BUDGET
 
 if TYPE_CHECKING:
     from server.llm.vllm_engine import VLLMEngine
+
+
+def pytest_configure() -> None:
+    # The models of the tests are too small to gain by more threads, and where cores are busy threads wait for threads.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

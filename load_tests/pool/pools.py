@@ -27,6 +27,7 @@ from server.settings import RedisSettings
 
 CHECKPOINT_ID = "load-test"
 WORKER_ID = "load-test-worker"
+MAX_DECODE_BATCH = 4
 POLL_S = 0.1
 
 
@@ -35,7 +36,7 @@ async def local_pool(
     decoder: DiffusionDecoder, spec: ModelSpec, *, preview_share: float = PREVIEW_SHARE
 ) -> AsyncIterator[LocalPool]:
     """The pool of a server without Redis."""
-    pool = LocalPool(decoder, max_batch=MAX_BATCH, preview_share=preview_share)
+    pool = LocalPool(decoder, max_batch=MAX_BATCH, max_decode_batch=MAX_DECODE_BATCH, preview_share=preview_share)
     pool.start(spec.states())
     try:
         yield pool
@@ -100,7 +101,7 @@ async def _work_until_terminated(url: str, namespace: str, decoder: DiffusionDec
         spec.limits(decoder.description),
         measure(decoder, spec.states_shape, MAX_BATCH, repeats=1),
         max_batch=MAX_BATCH,
-        max_decode_batch=4,
+        max_decode_batch=MAX_DECODE_BATCH,
         lease_s=settings.lease_s,
         patience_s=settings.patience_s,
         max_tries=3,

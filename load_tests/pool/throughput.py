@@ -4,11 +4,12 @@
 without takes one. The numerator serves jobs that arrive at random faster than they can be drawn, in random order, with
 5 to 50 steps, a third of them without guidance. The denominator is :func:`~load_tests.pool.traffic.static_batches`: the
 same UNet on the same threads, the same number of rows in the same mix, as batches that are always full, of jobs that
-are equal, with one scheduler for all, and with nothing to decode. No server could have such jobs all the time, so this
-is the most that static batching can do.
+are equal, with one scheduler for all. No server could have such jobs all the time, so this is the most that static
+batching can do.
 
-**Of what.** The engine alone, stepped by hand: it never waits and decodes nothing. The pool of one process, which also
-decodes, encodes and hands out the pictures. The pool behind Redis with a worker in a process of its own.
+**Of what.** The engine alone, stepped by hand: it never waits, and decodes nothing. The pool of one process, which also
+decodes, encodes and hands out the pictures. The pool behind Redis with a worker in a process of its own. The plain loop
+that the pools are held against decodes its pictures, too.
 
 Each is measured while its batch is full, between two slices of the plain loop, against the mean of which it is held.
 """
@@ -18,12 +19,14 @@ import itertools
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from load_tests import bars
 from load_tests.pool.bench import Bench
-from load_tests.pool.pools import local_pool, redis_pool
+from load_tests.pool.pools import MAX_DECODE_BATCH, local_pool, redis_pool
 from load_tests.pool.traffic import JOB_ROWS, JOB_STEPS, MAX_BATCH, arrivals, draw, mixed_jobs, static_batches
 from load_tests.pool.unet_calls import UNetCalls, seconds_per_row
 from models.diffusion.engine import DiffusionEngine, Latents
@@ -44,44 +47,67 @@ WARM_UP_CALLS = 6
 SILENCE_S = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class PlainLoop:
+    """What a slice of the plain loop took, in seconds for each row of UNet calls.
+
+    Attributes:
+        denoising: of full batches.
+        decoding: of the pictures that come of as many rows.
+    """
+
+    denoising: float
+    decoding: float
+
+
 async def measure(bench: Bench) -> None:
     """Measure in rounds, and print."""
-    plain = static_batches(bench.decoder, bench.spec)
+    batches = static_batches(bench.decoder, bench.spec)
     engine = SaturatedEngine(bench)
     worker_calls = UNetCalls(bench.folder / "worker-calls")
     ratios: dict[str, list[float]] = {"engine": [], "local_pool": [], "redis_pool": []}
+    calls = bench.scale.calls
     async with (
         local_pool(bench.decoder, bench.spec) as local,
         redis_pool(bench.redis_url, "throughput", bench.decoder, bench.spec, worker_calls.path) as remote,
     ):
-        before = plain_s = await asyncio.to_thread(_plain_loop, plain, bench.scale.calls)
+        before = await asyncio.to_thread(_plain_loop, bench, batches)
         for number in range(bench.scale.rounds):
-            for name, values in ratios.items():
+            for name, of_name in ratios.items():
                 match name:
                     case "engine":
-                        taken = await asyncio.to_thread(engine.run, bench.scale.calls)
+                        taken = await asyncio.to_thread(engine.run, calls)
                     case "local_pool":
-                        taken = await saturated(local, _jobs(bench, number), bench.calls, bench.scale.calls, plain_s)
+                        taken = await saturated(local, _jobs(bench, number), bench.calls, calls, before.denoising)
                     case "redis_pool":
-                        taken = await saturated(remote, _jobs(bench, number), worker_calls, bench.scale.calls, plain_s)
-                plain_s = await asyncio.to_thread(_plain_loop, plain, bench.scale.calls)
-                values.append((before + plain_s) / 2 / taken)
-                before = plain_s
-    print(f"plain loop: {1 / plain_s:.1f} rows of UNet calls a second")
-    for name, values in ratios.items():
-        print(f"saturated {name}: {', '.join(f'{value:.3f}' for value in values)} of the plain loop")
-    with_redis = (local / remote for local, remote in zip(ratios["local_pool"], ratios["redis_pool"], strict=True))
-    print(f"batch time with Redis to without: {statistics.median(with_redis):.3f}")
-    for name, values in ratios.items():
-        bars.at_least(f"throughput_{name}_to_plain_loop", statistics.median(values), 0.97)
+                        taken = await saturated(remote, _jobs(bench, number), worker_calls, calls, before.denoising)
+                after = await asyncio.to_thread(_plain_loop, bench, batches)
+                plain_s = (before.denoising + after.denoising) / 2
+                if name != "engine":
+                    plain_s += (before.decoding + after.decoding) / 2
+                of_name.append(plain_s / taken)
+                before = after
+    print(
+        f"plain loop: {1 / before.denoising:.0f} rows a second; decoding takes {before.decoding / before.denoising:.1%} more"
+    )
+    for name, of_name in ratios.items():
+        print(f"saturated {name}: {', '.join(f'{ratio:.2f}' for ratio in of_name)} of the plain loop")
+    pairs = zip(ratios["local_pool"], ratios["redis_pool"], strict=True)
+    print(f"batch time with Redis to without: {statistics.median(local / remote for local, remote in pairs):.3f}")
+    for name, of_name in ratios.items():
+        bars.at_least(f"throughput_{name}_to_plain_loop", statistics.median(of_name), 0.97)
 
 
-def _plain_loop(batches: Iterator[int], calls: int) -> float:
-    """Seconds for each row."""
+@torch.inference_mode()
+def _plain_loop(bench: Bench, batches: Iterator[int]) -> PlainLoop:
     next(batches)
     started = time.perf_counter()
-    rows = sum(next(batches) for _ in range(calls))
-    return (time.perf_counter() - started) / rows
+    rows = sum(next(batches) for _ in range(bench.scale.calls))
+    denoised = time.perf_counter()
+    latents = torch.randn(MAX_DECODE_BATCH, 4, bench.spec.latent_side, bench.spec.latent_side)
+    bench.decoder.decode(latents.to(bench.decoder.device)).cpu()
+    decoded = time.perf_counter()
+    return PlainLoop((denoised - started) / rows, (decoded - denoised) / MAX_DECODE_BATCH / JOB_ROWS)
 
 
 class SaturatedEngine:

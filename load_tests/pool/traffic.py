@@ -81,7 +81,7 @@ def static_batches(decoder: DiffusionDecoder, spec: ModelSpec) -> Iterator[int]:
     """The plain loop: full batches of ``MAX_BATCH`` equal jobs.
 
     There is one loop for each guidance scale, and they take turns, call by call, so that any few calls in a row have
-    the rows of the mix. Nothing is decoded.
+    the rows of the mix.
 
     Yields:
         The rows of each UNet call, after its scheduler step.

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from server.api.chat_request import chat_request
 from server.api.files import PictureLinks
-from server.api.routing import ERRORS, JSONBodyRoute, RunningService
+from server.api.routing import ERRORS, JSONBodyRoute, RunningService, event_stream
 from server.api.streaming import DocumentStream, whole_document
 from server.interleave.journal.base import StoreRequest
 from server.interleave.renderers.chat import ChatView, render_chunks, render_completion
@@ -24,7 +24,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ChatCompletion,
         "description": "The answer; with `stream`, server-sent events while it is made, the last one `[DONE]`.",
-        "content": {"text/event-stream": {"itemSchema": {"$ref": "#/components/schemas/ChatCompletionChunk"}}},
+        "content": event_stream("ChatCompletionChunk", "ErrorResponse", last="[DONE]"),
     }
 }
 

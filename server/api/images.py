@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from server.api.files import PictureLinks
 from server.api.intake import check_model, image_params
-from server.api.routing import ERRORS, JSONBodyRoute, RunningService
+from server.api.routing import ERRORS, JSONBodyRoute, RunningService, event_stream
 from server.api.streaming import UNAVAILABLE, DocumentStream, whole_document
 from server.backend import Backend
 from server.interleave.events import DocumentEvent, ImageFailed
@@ -31,7 +31,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
         "model": ImagesResponse,
         "description": "The pictures; with `stream`, server-sent events while they are drawn. If one of them cannot be "
         "drawn, the whole request fails.",
-        "content": {"text/event-stream": {"itemSchema": {"$ref": "#/components/schemas/ImagesEvent"}}},
+        "content": event_stream("ImagesEvent"),
     }
 }
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from server.api.files import PictureLinks
 from server.api.intake import Conversation, check_model, document_request, image_params
-from server.api.routing import ERRORS, JSONBodyRoute, RunningService
+from server.api.routing import ERRORS, JSONBodyRoute, RunningService, event_stream
 from server.api.streaming import DocumentStream, whole_document
 from server.interleave.document import Document, DocumentRequest
 from server.interleave.events import DocumentEvent
@@ -30,7 +30,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "model": InterleavedResponse,
         "description": "The document; with `stream`, server-sent events while it is made.",
-        "content": {"text/event-stream": {"itemSchema": {"$ref": "#/components/schemas/InterleavedEvent"}}},
+        "content": event_stream("InterleavedEvent"),
     }
 }
 

@@ -10,7 +10,7 @@ from server.api.files import PictureLinks
 from server.api.responses_input import SURFACE
 from server.api.responses_listing import input_item_list
 from server.api.responses_request import response_request, response_view, store_request, stored_view
-from server.api.routing import ERRORS, JSONBodyRoute, RunningService
+from server.api.routing import ERRORS, JSONBodyRoute, RunningService, event_stream
 from server.api.streaming import DocumentStream, whole_document
 from server.interleave.document import Document
 from server.interleave.renderers.responses import ResponseView, render_response
@@ -28,7 +28,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "model": responses_object.Response,
         "description": "The response; with `stream`, server-sent events while it is made.",
-        "content": {"text/event-stream": {"itemSchema": {"$ref": "#/components/schemas/ResponseStreamEvent"}}},
+        "content": event_stream("ResponseStreamEvent"),
     }
 }
 

@@ -18,6 +18,26 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def event_stream(*events: str, last: str | None = None) -> dict[str, Any]:
+    """The content of a response that is server-sent events, as OpenAPI 3.2 describes it.
+
+    Args:
+        events: names of schemas; the data of an event is JSON of one of them.
+        last: the data of the last event, if it is something else.
+    """
+    schemas = [{"$ref": f"#/components/schemas/{name}"} for name in events]
+    data: dict[str, Any] = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas},
+    }
+    if last is not None:
+        data = {"anyOf": [{"const": last}, data]}
+    names = {"event": {"type": "string"}, "id": {"type": "string"}}
+    item = {"type": "object", "properties": {"data": data, **names}, "required": ["data"]}
+    return {"text/event-stream": {"itemSchema": item}}
+
+
 class JSONRequest(Request):
     """A request whose body is JSON, and stricter JSON than Python's: no NaN, no half of a surrogate pair in a text."""
 

@@ -21,7 +21,9 @@ async def test_an_answer_is_described_whole_and_as_a_stream(schema: dict[str, An
     content = schema["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
 
     assert content["application/json"]["schema"]["$ref"].endswith("/ChatCompletion")
-    assert content["text/event-stream"]["itemSchema"]["$ref"].endswith("/ChatCompletionChunk")
+    done, chunk = content["text/event-stream"]["itemSchema"]["properties"]["data"]["anyOf"]
+    assert done == {"const": "[DONE]"}
+    assert chunk["contentSchema"]["anyOf"][0]["$ref"].endswith("/ChatCompletionChunk")
     assert "choices" in schema["components"]["schemas"]["ChatCompletionChunk"]["properties"]
 
 

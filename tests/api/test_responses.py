@@ -233,6 +233,7 @@ async def test_events_are_described_where_routes_refer_to_them(running: Running)
 
     content = description["paths"]["/v1/responses"]["post"]["responses"]["200"]["content"]
     assert content["application/json"]["schema"]["$ref"] == "#/components/schemas/Response"
-    assert content["text/event-stream"]["itemSchema"]["$ref"] == "#/components/schemas/ResponseStreamEvent"
+    data = content["text/event-stream"]["itemSchema"]["properties"]["data"]
+    assert data["contentSchema"]["$ref"] == "#/components/schemas/ResponseStreamEvent"
     events = description["components"]["schemas"]["ResponseStreamEvent"]
     assert "response.output_text.delta" in events["discriminator"]["mapping"]

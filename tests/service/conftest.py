@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest_asyncio
-import torch
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from models.diffusion.decoder import DiffusionDecoder
@@ -75,7 +74,6 @@ class Service:
 
 @pytest_asyncio.fixture(scope="session")
 async def service(engine: VLLMEngine) -> AsyncIterator[Service]:
-    torch.set_num_threads(2)
     decoder = DiffusionDecoder.from_pretrained(DEFAULT_CHECKPOINT / "diffusion")
     recording = RecordingEngine(engine)
     pool = LocalPool(decoder, preview_share=EVERY_PREVIEW)

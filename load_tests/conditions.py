@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 
 import torch
 
@@ -13,13 +14,21 @@ def print_conditions(device: torch.device, *more: str) -> None:
         device: where tensors are.
         more: what else the numbers depend on.
     """
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     others = os.getloadavg()[0]
     facts = (
-        f"{device} ({name})",
-        f"torch {torch.__version__} with {torch.get_num_threads()} threads on {os.cpu_count()} cores",
+        f"{device} ({_device_name(device)})",
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores",
         f"load average {others:.1f} before the start",
         f"Python {platform.python_version()}",
         *more,
     )
     print(f"conditions: {'; '.join(facts)}", flush=True)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    models = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())

@@ -37,7 +37,7 @@ class Scale:
 
 
 FULL = Scale(rounds=7, calls=12, arrivals=150, answers=40, pictures=5, settling_jobs=5000, watched_jobs=10_000)
-QUICK = Scale(rounds=1, calls=9, arrivals=40, answers=10, pictures=2, settling_jobs=2000, watched_jobs=2000)
+QUICK = Scale(rounds=1, calls=9, arrivals=40, answers=10, pictures=2, settling_jobs=3000, watched_jobs=2000)
 
 
 @dataclass(frozen=True, slots=True)

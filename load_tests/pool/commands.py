@@ -25,22 +25,24 @@ from server.pool.base import DiffusionPool
 from server.tasks import end
 
 CASES = ((10, 1), (20, 1), (100, 1), (100, MAX_BATCH))
-"""Steps of a picture, and how many pictures are drawn together."""
-
 GUIDANCE_SCALE = 3.5
 SETTLE_S = 0.1
 TAKE_WITHOUT_CLAIM = 7
 """Words of ``EVALSHA <hash> 1 <prefix> <worker> <room> <lease>``; what a read has found comes after them."""
 
 NOT_OF_PICTURES = {"EVALSHA renew", "EVALSHA keep", "EVALSHA sweep", "poll", "PING", "CLIENT"}
-IN_SCRIPTS = "in scripts"
+SENT = "sent by clients"
+IN_SCRIPTS = "and called in scripts"
+
+Case = tuple[int, int]
+"""Steps of a picture, and how many pictures are drawn together."""
 
 
 async def measure(bench: Bench) -> None:
     """Count, and print."""
     calls = UNetCalls(bench.folder / "commands-calls")
     decoder = random_decoder(SMALL, bench.decoder.device, calls)
-    table: dict[tuple[int, int], Counter[str]] = {}
+    counts: dict[Case, Counter[str]] = {}
     seconds = 0.0
     loop = asyncio.get_running_loop()
     async with redis_pool(bench.redis_url, "commands", decoder, SMALL, calls.path) as pool:
@@ -52,10 +54,14 @@ async def measure(bench: Bench) -> None:
                     await _draw(pool, decoder.image_size, f"{steps}-{together}-{number}", steps, together)
                 await asyncio.sleep(SETTLE_S)
             seconds += loop.time() - started
-            table[steps, together] = Counter(_names(lines))
-    sums = _print_table(table, bench.scale.pictures, seconds)
-    bars.at_most("redis_commands_per_picture", max(sums.values()), 30)
-    bars.at_most("redis_commands_100_to_10_steps", sums[100, 1] / sums[10, 1], 1.1)
+            counts[steps, together] = Counter(_names(lines))
+    tables = {case: _of_a_picture(counted, bench.scale.pictures * case[1]) for case, counted in counts.items()}
+    _print(tables)
+    others = sum(counts.values(), Counter[str]())
+    rates = ", ".join(f"{name} {others[name] / seconds:.1f}" for name in sorted(NOT_OF_PICTURES & others.keys()))
+    print(f"other commands of one server and one worker, a second: {rates} (a poll is two commands)")
+    bars.at_most("redis_commands_per_picture", max(table[SENT] for table in tables.values()), 30)
+    bars.at_most("redis_commands_100_to_10_steps", tables[100, 1][SENT] / tables[10, 1][SENT], 1.1)
 
 
 async def _draw(pool: DiffusionPool, side: int, id: str, steps: int, together: int) -> None:
@@ -88,7 +94,7 @@ def _names(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     What scripts call goes by one name for all, and is left out where the script has nothing to do with a picture.
     """
     scripts = _script_names()
-    waited = False  # whether the last that the worker did was to wait for a job
+    waited = True  # whether the last that the worker did was to wait for a job, as at the start
     name = ""
     for line in lines:
         if line["client_type"] == "lua":
@@ -115,23 +121,17 @@ def _script_names() -> dict[str, str]:
     return {hashlib.sha1((shared + text).encode()).hexdigest(): name for name, text in sources.items()}  # noqa: S324
 
 
-def _print_table(
-    table: Mapping[tuple[int, int], Counter[str]], rounds: int, seconds: float
-) -> dict[tuple[int, int], float]:
-    """Print commands by name for each case. Returns the sum of those that clients send for each picture."""
-    for counts in table.values():
-        counts["XREADGROUP"] -= counts["poll"]
-    means = {case: {name: n / (rounds * case[1]) for name, n in counts.items()} for case, counts in table.items()}
-    names = sorted({name for counts in table.values() for name in counts} - NOT_OF_PICTURES - {IN_SCRIPTS})
-    sums = {case: sum(mean.get(name, 0.0) for name in names) for case, mean in means.items()}
-    heads = [f"{steps} steps, {together} at a time" for steps, together in table]
+def _of_a_picture(counted: Mapping[str, int], pictures: int) -> dict[str, float]:
+    """Commands for each picture by name; then the sum of those that clients send, and what scripts call."""
+    polls = {"XREADGROUP": counted["poll"]}
+    names = sorted(counted.keys() - NOT_OF_PICTURES - {IN_SCRIPTS})
+    table = {name: (counted[name] - polls.get(name, 0)) / pictures for name in names}
+    return {**table, SENT: sum(table.values()), IN_SCRIPTS: counted[IN_SCRIPTS] / pictures}
+
+
+def _print(tables: Mapping[Case, Mapping[str, float]]) -> None:
+    heads = [f"{steps} steps, {together} at a time" for steps, together in tables]
     print("commands for each picture:".ljust(28) + "".join(head.rjust(25) for head in heads))
-    rows = {name: [mean.get(name, 0.0) for mean in means.values()] for name in names}
-    rows["sent by clients"] = list(sums.values())
-    rows["and called in scripts"] = [mean[IN_SCRIPTS] for mean in means.values()]
-    for name, values in rows.items():
-        print(f"  {name}".ljust(28) + "".join(f"{value:25.1f}" for value in values))
-    others = {name: sum(counts[name] for counts in table.values()) / seconds for name in sorted(NOT_OF_PICTURES)}
-    listed = ", ".join(f"{name} {rate:.1f}" for name, rate in others.items() if rate)
-    print(f"other commands of one server and one worker, a second: {listed} (a poll is two commands)")
-    return sums
+    names = dict.fromkeys(name for table in tables.values() for name in table if name not in (SENT, IN_SCRIPTS))
+    for name in (*names, SENT, IN_SCRIPTS):
+        print(f"  {name}".ljust(28) + "".join(f"{table.get(name, 0.0):25.1f}" for table in tables.values()))

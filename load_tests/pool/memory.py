@@ -14,7 +14,6 @@ import itertools
 import math
 import multiprocessing
 import os
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -94,26 +93,23 @@ async def _send_jobs(report: Connection, url: str, description: DecoderDescripti
     pool = unattended_redis_pool(url, NAMESPACE, description, spec)
     await pool.start(spec.states())
     ended = 0
-    numbers: Iterator[int] = itertools.count()
-    enough = asyncio.Event()
+    numbers = itertools.count()
     report.send((0, _resident_bytes()))
 
     async def send() -> None:
         nonlocal ended
-        for number in numbers:
-            job = make_job(spec, description.image_size, f"memory-{number}", steps=20, guidance_scale=3.5)
-            await draw(pool, job)
+        while ended < jobs:
+            id = f"memory-{next(numbers)}"
+            await draw(pool, make_job(spec, description.image_size, id, steps=20, guidance_scale=3.5))
             ended += 1
-            if ended % REPORT_EVERY == 0 and ended <= jobs:
+            if ended % REPORT_EVERY == 0:
                 report.send((ended, _resident_bytes()))
-            if ended == jobs:
-                enough.set()
 
-    sending = [asyncio.create_task(send()) for _ in range(OPEN)]
     try:
-        await enough.wait()
+        async with asyncio.TaskGroup() as sending:
+            for _ in range(OPEN):
+                sending.create_task(send())
     finally:
-        await end(sending)
         await pool.close()
 
 

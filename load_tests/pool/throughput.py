@@ -87,9 +87,8 @@ async def measure(bench: Bench) -> None:
                     plain_s += (before.decoding + after.decoding) / 2
                 of_name.append(plain_s / taken)
                 before = after
-    print(
-        f"plain loop: {1 / before.denoising:.0f} rows a second; decoding takes {before.decoding / before.denoising:.1%} more"
-    )
+    decoding = before.decoding / before.denoising
+    print(f"plain loop: {1 / before.denoising:.0f} rows a second; to decode them takes {decoding:.1%} more")
     for name, of_name in ratios.items():
         print(f"saturated {name}: {', '.join(f'{ratio:.2f}' for ratio in of_name)} of the plain loop")
     pairs = zip(ratios["local_pool"], ratios["redis_pool"], strict=True)

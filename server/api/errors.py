@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from server.files.base import StorageError
 from server.interleave.journal.base import (
@@ -120,13 +121,20 @@ def journal_error(error: JournalError) -> APIError:
 def http_exception_error(request: Request, error: HTTPException) -> APIError:
     """What routing and reading the body raise."""
     message = str(error.detail)
+    headers = dict(error.headers) if error.headers else None
     if error.status_code == 404:
         message = f"there is nothing at {request.method} {request.url.path}"
     elif error.status_code == 405:
         message = f"{request.url.path} does not take {request.method}"
+        headers = {"Allow": ", ".join(sorted(methods_of(request)))}
     code = HTTPStatus(error.status_code).name.lower()
-    headers = dict(error.headers) if error.headers else None
     return APIError(error.status_code, message, code=code, headers=headers)
+
+
+def methods_of(request: Request) -> set[str]:
+    """What the path of a request takes: routing knows only of the first of its routes."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in routes if isinstance(route, Route) for method in route.methods or ()}
 
 
 def validation_error(errors: Sequence[dict[str, Any]], body: Any) -> APIError:

@@ -39,15 +39,16 @@ def input_item_list(stored: StoredDocument, limit: int, newest_first: bool, afte
 
 
 def listed(item: InputItem, name: str) -> InputItem:
-    """An item as OpenAI lists it: with an id, and its text in parts."""
+    """An item as OpenAI lists it: with an id and a status, and its text in parts."""
     match item:
-        case InputMessage(id=id, content=content):
+        case InputMessage(content=content):
             parts = [text_part(content)] if isinstance(content, str) else content
-            return item.model_copy(update={"id": id or f"{MESSAGE_PREFIX}{name}", "content": parts})
-        case AnswerMessage(id=id, content=content):
+            found = {"id": item.id or f"{MESSAGE_PREFIX}{name}", "content": parts}
+        case AnswerMessage(content=content):
             texts = [OutputText(type="output_text", text=content)] if isinstance(content, str) else content
-            return item.model_copy(update={"id": id or f"{MESSAGE_PREFIX}{name}", "content": texts})
-        case ImageCall(id=id):
-            return item.model_copy(update={"id": id or f"{IMAGE_CALL_PREFIX}{name}"})
+            found = {"id": item.id or f"{MESSAGE_PREFIX}{name}", "content": texts}
+        case ImageCall():
+            found = {"id": item.id or f"{IMAGE_CALL_PREFIX}{name}"}
         case ItemReference():
             return item
+    return item.model_copy(update=found | {"status": item.status or "completed"})

@@ -4,8 +4,9 @@ import json
 import uuid
 
 from server.api.chat_request import ANY_OBJECT
-from server.api.intake import Conversation, check_model, document_request, image_params
+from server.api.intake import Conversation, check_model, document_request, image_params, image_size
 from server.api.responses_input import ITEMS, SURFACE, ResponseTurns, Turn, read_turns, text_part
+from server.backend import Backend
 from server.interleave.document import DocumentRequest
 from server.interleave.journal.base import StoredDocument, StoreRequest
 from server.interleave.renderers.delivery import LinkTo
@@ -32,6 +33,8 @@ async def response_request(body: ResponseRequest, service: Service) -> DocumentR
     backend, settings = service.backend, service.settings
     check_model(body.model, settings)
     check_fields(body)
+    for i, tool in enumerate(body.tools):
+        check_tool(tool, f"tools[{i}]", backend, settings)
     options = image_options(body, settings)
     previews = options.previews if body.stream or body.background else 0
     images = image_params(options, backend, settings.limits, previews=previews)
@@ -64,6 +67,18 @@ def check_fields(body: ResponseRequest) -> None:
         raise invalid_value("text.format", "JSON is for answers of text alone: leave out the image_generation tool")
 
 
+def check_tool(tool: ImageGenerationTool, param: str, backend: Backend, settings: Settings) -> None:
+    """Refuse a tool that asks for other pictures than are drawn here.
+
+    Raises:
+        APIError: names the field.
+    """
+    if tool.model not in (None, settings.model.name):
+        raise invalid_value(f"{param}.model", f"pictures are drawn by {settings.model.name!r} itself")
+    if tool.size != "auto":
+        image_size(tool.size, backend.drawing, settings.limits, f"{param}.size")
+
+
 async def turns_of(body: ResponseRequest, service: Service) -> list[Turn]:
     """The conversation: instructions, what came before, and what is said now.
 
@@ -88,7 +103,7 @@ def image_options(body: ResponseRequest, settings: Settings) -> ImageOptions:
     """
     options = body.images
     for i, tool in enumerate(body.tools):
-        options = with_tool(options, tool, f"tools[{i}]", settings.model.name)
+        options = with_tool(options, tool, f"tools[{i}]")
     is_text = json_schema(body) is not None or body.tool_choice == "none"
     most = 0 if is_text else body.max_tool_calls
     if most is None:
@@ -99,14 +114,12 @@ def image_options(body: ResponseRequest, settings: Settings) -> ImageOptions:
     return options.model_copy(update={"max": min(most, settings.limits.images) if options.max is None else options.max})
 
 
-def with_tool(options: ImageOptions, tool: ImageGenerationTool, param: str, model: str) -> ImageOptions:
+def with_tool(options: ImageOptions, tool: ImageGenerationTool, param: str) -> ImageOptions:
     """Picture parameters with what the tool says of them.
 
     Raises:
-        APIError: the two contradict each other, or the tool names another model.
+        APIError: the two contradict each other.
     """
-    if tool.model not in (None, model):
-        raise invalid_value(f"{param}.model", f"pictures are drawn by {model!r} itself")
     said = tool.model_dump(include=tool.model_fields_set & SAME_OPTIONS.keys())
     if said.get("size") == "auto":
         del said["size"]

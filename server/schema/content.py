@@ -2,7 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, GetJsonSchemaHandler, Tag, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+ABOUT_A_FIELD = ("title", "description", "default", "examples")
 
 
 class RequestModel(BaseModel):
@@ -17,6 +21,26 @@ class RequestModel(BaseModel):
             return body
         optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
         return {name: value for name, value in body.items() if value is not None or name not in optional}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        described = handler.resolve_ref_schema(schema)
+        required = described.get("required", ())
+        for name, field in described["properties"].items():
+            if name not in required:
+                described["properties"][name] = or_null(field)
+        return schema
+
+
+def or_null(field: JsonSchemaValue) -> JsonSchemaValue:
+    """The JSON schema of a field, such that it may be null too."""
+    null = {"type": "null"}
+    if field.get("type") == "null" or null in field.get("anyOf", ()):
+        return field
+    about = {key: field[key] for key in ABOUT_A_FIELD if key in field}
+    kinds = {key: value for key, value in field.items() if key not in about}
+    return {"anyOf": [kinds, null], **about} if kinds else field
 
 
 def text_or_list(value: Any) -> str | None:

@@ -80,7 +80,11 @@ class InterleavedRequest(SamplingOptions):
                     "seed": 7,
                     "images": {"max": 2, "steps": 20, "guidance_scale": 3.0, "format": "webp"},
                 },
-            ]
+            ],
+            "oneOf": [
+                {"required": ["input"], "properties": {"messages": {"type": "null"}}},
+                {"required": ["messages"], "properties": {"input": {"type": "null"}}},
+            ],
         }
     )
 

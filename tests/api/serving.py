@@ -104,9 +104,9 @@ class Listening(Running):
 
 @asynccontextmanager
 async def on_socket(
-    engine: ScriptedEngine | None = None, pool: ScriptedPool | None = None, **settings: Any
+    engine: ScriptedEngine | None = None, pool: ScriptedPool | None = None, limit_s: float = 20, **settings: Any
 ) -> AsyncIterator[Listening]:
-    """The app on a socket of this machine, ready."""
+    """The app on a socket of this machine, ready. A test that takes longer than the limit hangs."""
     engine, pool = engine or scripted_engine(), pool or ScriptedPool()
     settings = {"model": MODEL, **settings, "server": {"port": 0, **settings.get("server", {})}}
     app = create_app(Settings(**settings), scripted_backend(engine, pool))
@@ -114,7 +114,7 @@ async def on_socket(
     server = HTTPServer(app, app.state.service, on_ready=announced.set_result)
     serving = asyncio.create_task(server.serve())
     try:
-        async with asyncio.timeout(20), httpx.AsyncClient(base_url=await announced, timeout=20) as client:
+        async with asyncio.timeout(limit_s), httpx.AsyncClient(base_url=await announced, timeout=20) as client:
             yield Listening(client, app.state.service, engine, pool, server, serving)
     finally:
         server.should_exit = True

@@ -8,7 +8,7 @@ import pytest
 
 from server.pool.base import Completed, Queued, RenderError, RenderJob
 from tests.api.responding import URL, frames, message, outline, picture, read, split, stored, streamed
-from tests.api.serving import in_memory, on_socket, scripted_engine
+from tests.api.serving import in_memory, on_socket, scripted_engine, until
 from tests.redis_server import RedisServer
 from tests.scripted import DREAM, EOS, Gate, JobItem, ScriptedPool, drawing, rendered
 
@@ -134,9 +134,9 @@ async def test_text_goes_on_while_pictures_are_drawn_that_the_model_is_not_shown
         await app.ready()
         streaming = asyncio.create_task(streamed(app, images={"feedback": "none"}))
         await gates[1].reached.wait()
+        await until(lambda: len(app.engine.calls) == 4 and not app.engine.requests.running)
         gates[1].open()
-        while len(app.pool.record.finished) < 2:
-            await asyncio.sleep(0)
+        await until(lambda: len(app.pool.record.finished) == 1)
         gates[0].open()
         events = await streaming
 

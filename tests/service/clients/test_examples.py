@@ -1,0 +1,63 @@
+"""The examples of the README, each run as it stands, but for the address."""
+
+import base64
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.service.clients.conftest import native_answer, native_pictures
+from tests.service.clients.probes.answers import joined
+from tests.service.clients.programs import ROOT, move, run_program
+from tests.service.conftest import Service
+
+EXAMPLES = ROOT / "docs" / "clients"
+LOCAL = "http://localhost:8000"
+SHOWN = re.compile(r"\[(picture-\d\.png)]|!\[[^]]*]\(([^)]*)\)")
+"""How an example shows a picture: as the file into which it wrote it, or as Markdown."""
+
+CHATS = ["openai_chat.py", "openai_responses.mjs", "langchain_chat.py", "litellm_chat.py", "ai_sdk_chat.mjs"]
+DRAWINGS = ["openai_images.py"]
+
+
+def test_the_readme_shows_every_example() -> None:
+    readme = (ROOT / "README.md").read_text()
+    examples = {path.name: path.read_text() for path in EXAMPLES.iterdir()}
+    assert examples.keys() == {*CHATS, *DRAWINGS}
+    assert [name for name, text in examples.items() if text not in readme] == []
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("example", CHATS)
+async def test_an_example_shows_the_document(
+    example: str, service: Service, environment_before_start: dict[str, str], tmp_path: Path
+) -> None:
+    shown = await run_example(example, service, environment_before_start, tmp_path)
+    native = await native_answer(service, {"input": "Draw a red circle and then a blue star.", "seed": 7})
+    assert shown == native.parts
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("example", DRAWINGS)
+async def test_an_example_draws_the_pictures(
+    example: str, service: Service, environment_before_start: dict[str, str], tmp_path: Path
+) -> None:
+    shown = await run_example(example, service, environment_before_start, tmp_path)
+    native = await native_pictures(service, {"prompt": "a big red circle", "n": 2, "seed": 7})
+    assert shown == native.parts
+
+
+async def run_example(name: str, service: Service, variables: dict[str, str], folder: Path) -> list[str]:
+    """The texts and pictures that an example shows, in order."""
+    text = (EXAMPLES / name).read_text()
+    assert LOCAL in text
+    move(EXAMPLES, folder)
+    (folder / name).write_text(text.replace(LOCAL, str(service.client.base_url).rstrip("/")))
+    printed = await run_program(folder / name, variables=variables)
+    parts, end = [], 0
+    for picture in SHOWN.finditer(printed):
+        file, link = picture.groups()
+        data = (folder / file).read_bytes() if file else (await service.client.get(link)).content
+        parts += [printed[end : picture.start()], f"data:image/png;base64,{base64.b64encode(data).decode()}"]
+        end = picture.end()
+    return joined([*parts, printed[end:]])

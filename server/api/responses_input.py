@@ -14,13 +14,14 @@ from server.interleave.journal.base import DocumentNotFoundError, JournalTruncat
 from server.interleave.renderers.delivery import data_url
 from server.interleave.renderers.responses import response_and_index
 from server.llm.conversation import Message, Role
-from server.schema.content import ContentPart, InputImageContent, TextContent
+from server.schema.content import ContentPart, InputImageContent
 from server.schema.errors import invalid_value
 from server.schema.responses_input import (
-    AnswerMessage,
+    EarlierMessage,
     ImageCall,
     InputItem,
     InputMessage,
+    InputText,
     ItemReference,
     OutputRefusal,
     OutputText,
@@ -103,7 +104,7 @@ class ResponseTurns:
                 said = [text_part(content)] if isinstance(content, str) else content
                 placed = [(part, field_of(part, f"{param}.content[{i}]")) for i, part in enumerate(said)]
                 return Turn("system" if role == "developer" else role, tuple(placed), f"{param}.content")
-            case AnswerMessage(content=content):
+            case EarlierMessage(content=content):
                 texts = [content] if isinstance(content, str) else [text_of(part) for part in content]
                 return Turn("assistant", tuple((text_part(text), f"{param}.content") for text in texts), param)
             case ImageCall():
@@ -212,9 +213,9 @@ def text_of(part: OutputText | OutputRefusal) -> str:
     return part.text if isinstance(part, OutputText) else part.refusal
 
 
-def text_part(text: str) -> TextContent:
+def text_part(text: str) -> InputText:
     """A text."""
-    return TextContent(type="input_text", text=text)
+    return InputText(type="input_text", text=text)
 
 
 def image_part(url: str) -> InputImageContent:

@@ -4,7 +4,7 @@ from server.api.responses_input import ITEMS, text_part
 from server.interleave.journal.base import StoredDocument
 from server.interleave.renderers.responses import IMAGE_CALL_PREFIX, MESSAGE_PREFIX, RESPONSE_PREFIX
 from server.schema.errors import invalid_value
-from server.schema.responses_input import AnswerMessage, ImageCall, InputItem, InputMessage, ItemReference, OutputText
+from server.schema.responses_input import EarlierMessage, ImageCall, InputItem, InputMessage, ItemReference, OutputText
 from server.schema.responses_object import InputItemList
 
 
@@ -44,7 +44,7 @@ def listed(item: InputItem, name: str) -> InputItem:
         case InputMessage(content=content):
             parts = [text_part(content)] if isinstance(content, str) else content
             found = {"id": item.id or f"{MESSAGE_PREFIX}{name}", "content": parts}
-        case AnswerMessage(content=content):
+        case EarlierMessage(content=content):
             texts = [OutputText(type="output_text", text=content)] if isinstance(content, str) else content
             found = {"id": item.id or f"{MESSAGE_PREFIX}{name}", "content": texts}
         case ImageCall():

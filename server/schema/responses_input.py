@@ -17,11 +17,24 @@ ItemStatus = Annotated[
 ]
 
 
+CacheBreakpoint = Annotated[
+    dict[str, Any] | None, Field(description="Read for compatibility: prefixes are cached without it.")
+]
+
+
+class InputText(TextContent):
+    """A piece of text."""
+
+    type: Literal["input_text"]
+    prompt_cache_breakpoint: CacheBreakpoint = None
+
+
 class InputImage(InputImageContent):
     """A picture."""
 
     type: Literal["input_image"]
     file_id: Unsupported = None
+    prompt_cache_breakpoint: CacheBreakpoint = None
 
 
 class OutputText(RequestModel):
@@ -41,7 +54,7 @@ class OutputRefusal(RequestModel):
     refusal: str
 
 
-InputPart = Annotated[TextContent | InputImage, Field(discriminator="type")]
+InputPart = Annotated[InputText | InputImage, Field(discriminator="type")]
 OutputPart = Annotated[OutputText | OutputRefusal, Field(discriminator="type")]
 
 
@@ -57,7 +70,7 @@ class InputMessage(RequestModel):
     ]
 
 
-class AnswerMessage(RequestModel):
+class EarlierMessage(RequestModel):
     """Text that the model answered before."""
 
     type: Literal["message"] = "message"
@@ -87,6 +100,7 @@ class ImageCall(RequestModel):
     revised_prompt: str | None = None
     seed: int | None = None
     size: str | None = None
+    svg_usage: None = None
 
 
 class ItemReference(RequestModel):
@@ -109,7 +123,7 @@ def kind_of_item(item: Any) -> str:
 
 InputItem = Annotated[
     Annotated[InputMessage, Tag("message")]
-    | Annotated[AnswerMessage, Tag("answer")]
+    | Annotated[EarlierMessage, Tag("answer")]
     | Annotated[ImageCall, Tag("image_generation_call")]
     | Annotated[ItemReference, Tag("item_reference")],
     Discriminator(

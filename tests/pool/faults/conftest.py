@@ -17,6 +17,7 @@ from server.pool.queue.keys import Keys
 from server.pool.redis import RedisPool
 from tests.pool.faults.callers import EMPTY_PROMPT_SEED, Call, MakeCall, QuietRun
 from tests.pool.faults.fleet import MAX_BATCH, Fleet
+from tests.pool.faults.forks import do_the_imports
 from tests.pool.faults.line import Line
 from tests.pool.faults.servers import NAMESPACE, SHORT_LEASE_S, OpenPool, started_pool
 from tests.redis_server import RedisServer
@@ -56,8 +57,13 @@ async def line(own_redis_server: RedisServer, checkpoint: Path) -> AsyncIterator
         yield Line(client, Keys(NAMESPACE, checkpoint_id(checkpoint / "diffusion")))
 
 
+@pytest.fixture(scope="session")
+def _forks() -> None:
+    do_the_imports()
+
+
 @pytest.fixture
-async def fleet(own_redis_server: RedisServer, checkpoint: Path, tmp_path: Path) -> AsyncIterator[Fleet]:
+async def fleet(_forks: None, own_redis_server: RedisServer, checkpoint: Path, tmp_path: Path) -> AsyncIterator[Fleet]:
     settings = {
         "REDIS__NAMESPACE": NAMESPACE,
         "REDIS__LEASE_S": SHORT_LEASE_S,

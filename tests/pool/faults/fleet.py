@@ -71,6 +71,14 @@ class SpawnedWorker:
         [value] = [sample.value for sample in samples if sample.name == name and sample.labels == labels]
         return value
 
+    async def lets_go(self) -> None:
+        """Wait until it holds no job."""
+
+        async def holds_none() -> bool:
+            return await self.metric("dreamserve_worker_jobs_held") == 0
+
+        await eventually(holds_none)
+
     def kill(self) -> None:
         """``kill -9``."""
         self._signal(signal.SIGKILL)
@@ -78,6 +86,14 @@ class SpawnedWorker:
     def freeze(self) -> None:
         """Stop its clock: its connections stay, and nothing is done."""
         self._signal(signal.SIGSTOP)
+        # A thread that still runs could be granted the brake's lock, and hold it in its sleep.
+        while not self._stopped():
+            os.sched_yield()
+
+    def _stopped(self) -> bool:
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/stat")
+        # After the name of the program, which is in brackets and may hold anything.
+        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
     def thaw(self) -> None:
         """Let it go on after :meth:`freeze`."""
@@ -127,7 +143,7 @@ class Fleet:
         self._settings = settings
         self._workers: list[SpawnedWorker] = []
 
-    async def spawn(self, *, url: str | None = None, **settings: object) -> SpawnedWorker:
+    def spawn(self, *, url: str | None = None, **settings: object) -> SpawnedWorker:
         """One more worker, which may die before it is ready.
 
         Args:
@@ -139,13 +155,13 @@ class Fleet:
         environment = {f"DREAMSERVE_{name}": str(value) for name, value in {**self._settings, **settings}.items()}
         log = self._folder / f"worker-{len(self._workers)}.log"
         process = forks.Process(target=troubled_worker.work, args=(arguments, environment, self.brake.path, log))
-        await asyncio.to_thread(process.start)
+        process.start()
         self._workers.append(SpawnedWorker(process, port))
         return self._workers[-1]
 
     async def start(self, *, url: str | None = None, **settings: object) -> SpawnedWorker:
         """One more worker, which takes jobs; see :meth:`spawn`."""
-        worker = await self.spawn(url=url, **settings)
+        worker = self.spawn(url=url, **settings)
         await eventually(worker.ready)
         return worker
 

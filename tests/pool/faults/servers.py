@@ -38,7 +38,7 @@ async def started_pool(
 
 def doomed_server(url: str, checkpoint: Path, subjects: Sequence[int]) -> BaseProcess:
     """A process, not yet started, that asks for pictures of these subjects and waits for them."""
-    return forks.Process(target=_serve, args=(url, checkpoint, subjects))
+    return forks.Process(target=_serve, args=(url, checkpoint, subjects), daemon=True)
 
 
 def _serve(url: str, checkpoint: Path, subjects: Sequence[int]) -> None:

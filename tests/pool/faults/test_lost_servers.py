@@ -24,7 +24,7 @@ async def test_the_jobs_of_a_killed_server_are_dropped_and_those_of_another_are_
     fleet.brake.hold()
     worker = await fleet.start()
     server = doomed_server(own_redis_server.url, checkpoint, subjects=[1, 2])
-    await asyncio.to_thread(server.start)
+    server.start()
     await line.until_held(2)
     # More than the worker can hold: some have not begun.
     others = [call(pool, job_of(subject)) for subject in range(4)]

@@ -1,11 +1,13 @@
 """Workers that die, freeze, leave or meet a job that kills them: another one draws what they held."""
 
 import asyncio
-import contextlib
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from server.pool.base import RenderError
 from server.pool.redis import RedisPool
+from server.tasks import end
 from tests.pool.faults.callers import STEPS, MakeCall, QuietRun, begun, job_of
 from tests.pool.faults.fleet import Fleet
 from tests.pool.faults.line import Line
@@ -15,6 +17,22 @@ from tests.pool.rendering import eventually
 
 TAKEN_OVER = "dreamserve_worker_jobs_taken_over_total"
 LEASES_LOST = "dreamserve_worker_leases_lost_total"
+
+
+@asynccontextmanager
+async def always_one_worker(fleet: Fleet, **settings: object) -> AsyncIterator[list[int]]:
+    """Starts a worker whenever the last one has died. Gives their exit codes."""
+    codes: list[int] = []
+
+    async def start_again_and_again() -> None:
+        while True:
+            codes.append(await fleet.spawn(url=None, **settings).exit_code())
+
+    starting = asyncio.create_task(start_again_and_again())
+    try:
+        yield codes
+    finally:
+        await end([starting])
 
 
 async def test_the_jobs_of_a_killed_worker_are_drawn_by_another(
@@ -54,6 +72,7 @@ async def test_a_worker_that_slept_past_its_lease_lets_its_jobs_go_and_works_on(
         return await sleeper.metric(LEASES_LOST) == 3
 
     await eventually(all_given_up)
+    await sleeper.lets_go()
     fleet.brake.release()
     other.kill()
     await quiet.check(call(pool, job_of(3)))
@@ -75,11 +94,7 @@ async def test_what_a_sleeper_finishes_too_late_is_seen_by_nobody(
         await quiet.check(each)
 
     sleeper.thaw()
-
-    async def nothing_held() -> bool:
-        return await sleeper.metric("dreamserve_worker_jobs_held") == 0
-
-    await eventually(nothing_held)
+    await sleeper.lets_go()
     assert await sleeper.metric("dreamserve_worker_jobs_ended_total", outcome="lost") == 3
     assert await sleeper.metric("dreamserve_worker_jobs_ended_total", outcome="completed") == 0
     await line.until_empty()
@@ -177,31 +192,22 @@ async def test_a_worker_whose_engine_died_hands_its_jobs_back_and_says_so_by_its
 async def test_a_job_that_kills_its_workers_is_given_up_and_takes_no_other_job_with_it(
     pool: RedisPool, fleet: Fleet, line: Line, quiet: QuietRun, call: MakeCall
 ) -> None:
-    deaths: list[int] = []
-
-    async def start_again_and_again() -> None:
-        while True:
-            deaths.append(await (await fleet.spawn(WORKER__MAX_TRIES=3)).exit_code())
-
     fleet.brake.hold()
-    starting = asyncio.create_task(start_again_and_again())
-    poison = call(pool, job_of(0, seed=KILLS_THE_PROCESS))
-    innocents = [call(pool, job_of(subject, steps=2 * STEPS)) for subject in range(3)]
-    await line.until_held(4)
-    await begun(poison, *innocents)
-    fleet.brake.release()
-    for each in innocents:
-        await quiet.check(each)
-    outcome = await poison.outcome()
+    async with always_one_worker(fleet, WORKER__MAX_TRIES=3) as deaths:
+        poison = call(pool, job_of(0, seed=KILLS_THE_PROCESS))
+        innocents = [call(pool, job_of(subject, steps=2 * STEPS)) for subject in range(3)]
+        await line.until_held(4)
+        await begun(poison, *innocents)
+        fleet.brake.release()
+        for each in innocents:
+            await quiet.check(each)
+        outcome = await poison.outcome()
     assert isinstance(outcome, RenderError)
     assert outcome.code == "worker_lost"
     assert 1 <= len(deaths) <= 3
     assert set(deaths) == {-signal.SIGKILL}
     assert await line.dead_letters() == [poison.job.id]
     await line.until_empty()
-    starting.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await starting
 
 
 async def test_a_last_try_that_has_to_wait_for_its_worker_to_be_free_is_not_used_up_when_the_worker_dies(
@@ -218,13 +224,13 @@ async def test_a_last_try_that_has_to_wait_for_its_worker_to_be_free_is_not_used
     await other.leave()
 
     async def waits_for_its_last_try() -> bool:
-        return await doomed.metric("dreamserve_worker_jobs_taken_over_total") == 1
+        return await doomed.metric(TAKEN_OVER) == 1
 
     await eventually(waits_for_its_last_try)
     fleet.brake.release()
     assert await doomed.exit_code() == -signal.SIGKILL
     # It is alone with the poison's last try, too.
-    await (await fleet.spawn(WORKER__MAX_TRIES=2)).exit_code()
+    await fleet.spawn(WORKER__MAX_TRIES=2).exit_code()
     await fleet.start(WORKER__MAX_TRIES=2)
     await quiet.check(innocent)
     assert isinstance(await poison.outcome(), RenderError)

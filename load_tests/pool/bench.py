@@ -36,7 +36,7 @@ class Scale:
     watched_jobs: int
 
 
-FULL = Scale(rounds=7, calls=12, arrivals=150, answers=40, pictures=5, settling_jobs=5000, watched_jobs=10_000)
+FULL = Scale(rounds=7, calls=12, arrivals=300, answers=40, pictures=5, settling_jobs=5000, watched_jobs=10_000)
 QUICK = Scale(rounds=1, calls=9, arrivals=40, answers=10, pictures=2, settling_jobs=3000, watched_jobs=2000)
 
 

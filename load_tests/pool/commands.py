@@ -27,8 +27,8 @@ from server.tasks import end
 CASES = ((10, 1), (20, 1), (100, 1), (100, MAX_BATCH))
 GUIDANCE_SCALE = 3.5
 SETTLE_S = 0.1
-TAKE_WITHOUT_CLAIM = 7
-"""Words of ``EVALSHA <hash> 1 <prefix> <worker> <room> <lease>``; what a read has found comes after them."""
+ROOM = 5
+"""Place of the room for jobs in ``EVALSHA <hash> 1 <prefix> <worker> <room> …`` of the script that takes jobs."""
 
 NOT_OF_PICTURES = {"EVALSHA renew", "EVALSHA keep", "EVALSHA sweep", "poll", "PING", "CLIENT"}
 SENT = "sent by clients"
@@ -101,13 +101,13 @@ def _names(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
             if name not in NOT_OF_PICTURES:
                 yield IN_SCRIPTS
             continue
-        words = line["command"].split(" ", TAKE_WITHOUT_CLAIM)
+        words = line["command"].split(" ", ROOM + 1)
         name = words[0].upper()
         if name == "EVALSHA":
             name = f"EVALSHA {scripts[words[1]]}"
         if name == "EVALSHA take":
-            # A worker that waited in vain looks for leases that ran out, and waits again.
-            in_vain, waited = waited and len(words) == TAKE_WITHOUT_CLAIM, False
+            # A worker that waited in vain looks for more jobs; one that was handed a job has room for none beside it.
+            in_vain, waited = waited and words[ROOM] != "0", False
             name = "poll" if in_vain else name
         waited = waited or name == "XREADGROUP"
         yield name

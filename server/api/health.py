@@ -39,6 +39,7 @@ async def live(service: RunningService) -> Health:
     return Health(status="alive")
 
 
+@router.get("/health", summary="The same, by the name that vLLM and its clients have for it")
 @router.get("/health/ready", summary="May requests be sent here?")
 async def ready(service: RunningService) -> Health:
     """Passes from the first warm-up answer on, until the server is told to stop."""

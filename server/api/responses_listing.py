@@ -40,6 +40,7 @@ def input_item_list(stored: StoredDocument, limit: int, newest_first: bool, afte
 
 def listed(item: InputItem, name: str) -> InputItem:
     """An item as OpenAI lists it: with an id and a status, and its text in parts."""
+    found: dict[str, object]
     match item:
         case InputMessage(content=content):
             parts = [text_part(content)] if isinstance(content, str) else content

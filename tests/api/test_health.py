@@ -32,6 +32,7 @@ async def test_the_server_is_ready_when_text_and_picture_of_the_warm_up_are_ther
         await app.ready()
 
         assert (await app.client.get("/health/ready")).json() == {"status": "ready"}
+        assert (await app.client.get("/health")).json() == {"status": "ready"}
         assert len(engine.dream_calls) == len(pool.jobs) == 1
 
 

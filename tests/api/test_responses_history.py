@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from openai.types.responses import Response, ResponseItemList
 from PIL import Image
 
 from server.pool.base import RenderError
@@ -87,6 +88,18 @@ async def test_output_can_be_sent_back_as_it_came(delivery: str) -> None:
 
         answer = f"ASSISTANT: Hm. Again: {drawn('drawn')}there.</s>"
         assert seen(app) == f"USER: Show me. {answer}USER: Really? ASSISTANT:"
+
+
+async def test_what_openais_client_has_of_a_conversation_can_be_sent_back() -> None:
+    async with in_memory(scripted_engine(*STORY, *LAST)) as app:
+        await app.ready()
+        first = await respond(app)
+        output = [item.model_dump() for item in Response.model_validate(first).output]
+        listing = await app.client.get(f"{URL}/{first['id']}/input_items")
+        asked = [item.model_dump() for item in ResponseItemList.model_validate(listing.json()).data]
+        await respond(app, input=[*asked, *output, user("Really?")])
+
+        assert seen(app) == f"USER: Show me. {TOLD}USER: Really? ASSISTANT:"
 
 
 @pytest.mark.parametrize("kind", ["item_reference", "image_generation_call", None])

@@ -19,7 +19,7 @@ ENVIRONMENTS = ROOT / ".clients"
 def environment(name: str) -> Path:
     """The folder of an environment, which must be there."""
     folder = ENVIRONMENTS / name
-    if not folder.is_dir():
+    if not (folder / ".installed").is_file():
         pytest.fail(f"there is no environment for {name}: run `make clients`")
     return folder
 
@@ -32,7 +32,7 @@ def interpreter(program: str) -> Path:
     return Path(sys.executable) if client == "openai" else environment(client) / "bin" / "python"
 
 
-def move(source: Path, folder: Path) -> None:
+def copy_programs(source: Path, folder: Path) -> None:
     """Copy the programs of a folder to another one, where Node finds its packages."""
     shutil.copytree(source, folder, dirs_exist_ok=True)
     (folder / "node_modules").symlink_to(environment("node") / "node_modules")

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from tests.service.clients.conftest import Answer, native_answer, native_pictures
 from tests.service.clients.probes.answers import Question, is_picture, user
-from tests.service.clients.programs import move, run_program
+from tests.service.clients.programs import copy_programs, run_program
 from tests.service.conftest import Service
 
 pytestmark = pytest.mark.vllm
@@ -86,7 +86,7 @@ async def answers(
 ) -> dict[str, Answer]:
     """What the client of a probe has, by the ways in which it asks."""
     folder = tmp_path_factory.mktemp("probes")
-    move(PROBES, folder)
+    copy_programs(PROBES, folder)
     printed = await run_program(
         folder / request.param, json.dumps(asdict(question)), variables=environment_before_start
     )

@@ -8,7 +8,7 @@ import pytest
 
 from tests.service.clients.conftest import native_answer, native_pictures
 from tests.service.clients.probes.answers import joined
-from tests.service.clients.programs import ROOT, move, run_program
+from tests.service.clients.programs import ROOT, copy_programs, run_program
 from tests.service.conftest import Service
 
 EXAMPLES = ROOT / "docs" / "clients"
@@ -51,7 +51,7 @@ async def run_example(name: str, service: Service, variables: dict[str, str], fo
     """The texts and pictures that an example shows, in order."""
     text = (EXAMPLES / name).read_text()
     assert LOCAL in text
-    move(EXAMPLES, folder)
+    copy_programs(EXAMPLES, folder)
     (folder / name).write_text(text.replace(LOCAL, str(service.client.base_url).rstrip("/")))
     printed = await run_program(folder / name, variables=variables)
     parts, end = [], 0

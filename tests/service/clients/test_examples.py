@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.clients.conftest import native_answer, native_pictures
-from tests.service.clients.probes.answers import joined
+from tests.service.clients.probes.answers import is_picture, joined
 from tests.service.clients.programs import ROOT, copy_programs, run_program
 from tests.service.conftest import Service
 
@@ -34,6 +34,7 @@ async def test_an_example_shows_the_document(
 ) -> None:
     shown = await run_example(example, service, environment_before_start, tmp_path)
     native = await native_answer(service, {"input": "Draw a red circle and then a blue star.", "seed": 7})
+    assert sum(map(is_picture, native.parts)) > 1
     assert shown == native.parts
 
 

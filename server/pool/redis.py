@@ -236,7 +236,7 @@ class RedisPool:
                 return await self._queued(open_job, ahead or 0)
             except DuplicateJobError as error:
                 raise RenderError("invalid_job", str(error)) from error
-            except RedisError as error:
+            except (RedisError, StatesMissingError) as error:
                 if open_job.ended:
                     return Queued(0, None)  # and next its reader hears how it ended
                 if loop.time() > give_up_at:
@@ -246,12 +246,16 @@ class RedisPool:
                 wait_s = min(2 * wait_s, SLOWEST_RETRY_S)
 
     async def _put_in_line(self, submission: Submission, left_s: float | None) -> int | None:
-        """Submit a job, and before it what it refers to where Redis does not hold that."""
-        while True:
-            try:
-                return await self._producer.submit(submission, left_s)
-            except StatesMissingError:
-                await self._producer.share_states(self._empty_prompt_digest, self._empty_prompt)
+        """Submit a job, and before it what it refers to where Redis does not hold that.
+
+        Raises:
+            StatesMissingError: Redis lost at once what it was given: it is so full that it evicts.
+        """
+        try:
+            return await self._producer.submit(submission, left_s)
+        except StatesMissingError:
+            await self._producer.share_states(self._empty_prompt_digest, self._empty_prompt)
+            return await self._producer.submit(submission, left_s)
 
     async def _queued(self, open_job: _OpenJob, ahead: int) -> Queued:
         try:

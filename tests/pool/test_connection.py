@@ -282,6 +282,34 @@ async def test_commands_beyond_the_connections_wait_their_turn(redis_server: Red
         await client.delete(namespace)
 
 
+async def test_whoever_waits_for_a_connection_is_served_before_those_who_come_later(
+    redis_server: RedisServer,
+) -> None:
+    served = []
+
+    async def ask(client: Redis, number: int) -> None:
+        for _ in range(3):
+            await client.echo(str(number))
+            served.append(number)
+
+    async with connect(redis_server.url, max_connections=2) as client:
+        await asyncio.gather(*(ask(client, number) for number in range(50)))
+    for turn in range(3):
+        assert len(set(served[50 * turn : 50 * (turn + 1)])) >= 48
+
+
+async def test_a_command_for_which_no_connection_becomes_free_is_an_error_and_takes_none_away(
+    redis_server: RedisServer,
+) -> None:
+    async with connect(redis_server.url, max_connections=1, timeout_s=0.3) as client:
+        pool = client.connection_pool
+        taken = await pool.get_connection()
+        with pytest.raises(redis.ConnectionError, match=r"no connection to .* became free"):
+            await client.ping()
+        await pool.release(taken)
+        assert await client.ping()
+
+
 async def test_closing_a_client_closes_its_connections(redis_client: Redis, redis_server: RedisServer) -> None:
     name = uuid.uuid4().hex
     client = connect(redis_server.url, name=name)

@@ -217,3 +217,18 @@ async def test_where_redis_is_not_no_workers_are_alive_and_pictures_are_unavaila
     assert await pool.load() == PoolLoad(0, 0, 0.0, 0)
     assert await failure(pool.render(make_render_job("a"))) == "unavailable"
     await pool.health()
+
+
+async def test_a_redis_that_evicts_what_jobs_refer_to_is_asked_now_and_then_and_given_up_on(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = []
+
+    async def evicted_at_once(producer: Producer, digest: str, data: bytes) -> None:
+        shared.append(digest)
+
+    monkeypatch.setattr(Producer, "share_states", evicted_at_once)
+    pool = await deployment.server(patience_s=0.3)
+    assert await failure(pool.render(make_render_job("a"))) == "unavailable"
+    assert 1 < len(shared) <= 4
+    await pool.health()

@@ -138,7 +138,7 @@ class Producer:
             case b"ended":
                 return None
             case b"states":
-                raise StatesMissingError(submission.states)
+                raise StatesMissingError(f"the states {submission.states} are not there")
         raise DuplicateJobError(f"job {submission.job_id} is already running")
 
     async def keep(self, time_left_s: Mapping[str, float | None]) -> Kept:

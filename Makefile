@@ -7,11 +7,14 @@ STAMP := $(VENV)/.installed
 TORCH := 2.13.0
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 RUN := $(BIN)/dreamserve
-LOCK := uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-annotate --no-emit-package torch \
+CLIENTS := langchain litellm node guidellm
+CLIENT_STAMPS := $(CLIENTS:%=.clients/%/.ready)
+COMPILE := uv pip compile --python-version 3.11 --generate-hashes --no-annotate --no-emit-package torch \
 	--custom-compile-command "make lock" --quiet
+LOCK := $(COMPILE) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test lint types imports check ci train lock clean
+.PHONY: help install clients demo serve test lint types imports check ci train lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,20 +35,45 @@ $(STAMP): requirements/cpu.lock pyproject.toml
 	$(PIP) --no-build-isolation --editable .
 	@touch $(STAMP)
 
+clients: install $(CLIENT_STAMPS) ## make the environments of the tests with real clients (a second call does nothing)
+
+# One for each, because they want other versions of the same packages than vLLM does, and than each other.
+.clients/%/.installed: requirements/clients/%.lock
+	@echo "installing requirements/clients/$*.lock"
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+.clients/%/.ready: .clients/%/.installed
+	@touch $@
+.PRECIOUS: .clients/%/.installed
+
+# Node comes from PyPI, so that the machine need not have it.
+.clients/node/.ready: .clients/node/.installed requirements/clients/package-lock.json
+	cp requirements/clients/package.json requirements/clients/package-lock.json .clients/node
+	PATH="$(CURDIR)/.clients/node/bin:$$PATH" npm ci --prefix .clients/node --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# guidellm reads its prompts with torch, of which .venv has one already.
+SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+.clients/guidellm/.ready: .clients/guidellm/.installed $(STAMP)
+	$(BIN)/python $(SITE_PACKAGES) > "$$($(@D)/bin/python $(SITE_PACKAGES))/torch.pth"
+	@touch $@
+
 demo: install ## start the service, ask for a document with pictures, save it to out/, stop the service
 	$(RUN) demo
 
 serve: install ## keep the service running on port 8000
 	$(RUN) serve
 
-test: install ## run all tests, with real vLLM on the tiny model
+test: install clients ## run all tests, with real vLLM on the tiny model
 	$(BIN)/pytest --cov --cov-report=term
 
 lint: install ## ruff: lint and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: install ## mypy --strict on server/ and models/
+types: install ## mypy --strict on server/, models/ and load_tests/
 	$(BIN)/mypy
 
 imports: install ## the import direction of the house
@@ -58,10 +86,14 @@ ci: check test demo ## what .ci/run calls
 train: install ## train the embedded default model from nothing (hours on two CPU cores)
 	$(RUN) train
 
-lock: ## renew requirements/*.lock (needs uv and, where torch's CPU build is in a folder, UV_FIND_LINKS)
-	$(LOCK) --extra cpu --extra dev --output-file requirements/cpu.lock
+lock: ## renew what is locked in requirements/ (needs uv, npm and, where torch's CPU build is in a folder, UV_FIND_LINKS)
+	$(LOCK) --extra cpu --extra train --extra dev --output-file requirements/cpu.lock
 	$(LOCK) --extra cpu --constraint requirements/cpu.lock --output-file requirements/cpu-server.lock
 	$(LOCK) --constraint requirements/cpu.lock --output-file requirements/cpu-worker.lock
+	for client in langchain litellm node; do \
+		$(COMPILE) --universal requirements/clients/$$client.in --output-file requirements/clients/$$client.lock; done
+	$(COMPILE) requirements/clients/guidellm.in --output-file requirements/clients/guidellm.lock
+	npm install --prefix requirements/clients --package-lock-only --ignore-scripts
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage *.egg-info
+	rm -rf $(VENV) .clients build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage *.egg-info

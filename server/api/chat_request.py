@@ -37,7 +37,6 @@ async def chat_request(body: ChatCompletionRequest, service: Service) -> Documen
         settings=settings,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         json_schema=json_schema(body),
-        ignore_eos=body.ignore_eos,
     )
 
 
@@ -53,8 +52,6 @@ def check_fields(body: ChatCompletionRequest) -> None:
         raise invalid_value("top_logprobs", "only with logprobs")
     if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
         raise invalid_value("max_tokens", "differs from max_completion_tokens, which means the same")
-    if body.ignore_eos and json_schema(body) is not None:
-        raise invalid_value("ignore_eos", "JSON ends where it is complete")
 
 
 def image_options(body: ChatCompletionRequest) -> ImageOptions:

@@ -27,7 +27,6 @@ def document_request(
     settings: Settings,
     logprobs: int | None = None,
     json_schema: str | None = None,
-    ignore_eos: bool = False,
 ) -> DocumentRequest:
     """The request for a document, no default left to fill in. See :class:`DocumentRequest`.
 
@@ -41,8 +40,12 @@ def document_request(
         settings: of the server.
         logprobs: alternatives of each token that are told with their log probabilities; None tells nothing.
         json_schema: what the answer must be.
-        ignore_eos: whether it goes on to a limit.
+
+    Raises:
+        APIError: fields contradict each other.
     """
+    if options.ignore_eos and json_schema is not None:
+        raise invalid_value("ignore_eos", "JSON ends where it is complete")
     text = backend.text
     return DocumentRequest(
         id=id,
@@ -64,7 +67,7 @@ def document_request(
         logit_bias={int(token_id): bias for token_id, bias in options.logit_bias.items()},
         logprobs=logprobs,
         json_schema=json_schema,
-        ignore_eos=ignore_eos,
+        ignore_eos=options.ignore_eos,
     )
 
 

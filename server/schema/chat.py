@@ -195,7 +195,6 @@ class ChatCompletionRequest(SamplingOptions):
         "which is then a list of parts in their order; or in the text, as Markdown. With `markdown`, the pictures in "
         "the text of earlier answers are read as such.",
     )
-    ignore_eos: bool = Field(default=False, description="Go on until a limit is reached, for benchmarks; vLLM's.")
     store: bool = Field(
         default=False,
         description="Keep the answer for a time, and finish it even if the caller leaves: see `GET` of its id.",

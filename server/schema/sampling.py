@@ -69,6 +69,7 @@ class SamplingOptions(RequestModel):
     )
     seed: Seed | None = Field(default=None, description="The same request with the same seed gives the same document.")
     stop: Stop | None = Field(default=None, description="Text that ends the document; it is not part of it.")
+    ignore_eos: bool = Field(default=False, description="Go on until a limit is reached, for benchmarks; vLLM's.")
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

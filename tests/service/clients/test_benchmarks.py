@@ -25,11 +25,16 @@ def variables(environment_before_start: dict[str, str]) -> dict[str, str]:
     return {**environment_before_start, "HF_HUB_OFFLINE": "1"}
 
 
-async def test_vllm_bench_serve(service: Service, variables: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "endpoint"), [("openai-chat", "/v1/chat/completions"), ("openai-responses", "/v1/responses")]
+)
+async def test_vllm_bench_serve(
+    backend: str, endpoint: str, service: Service, variables: dict[str, str], tmp_path: Path
+) -> None:
     options = {
-        "backend": "openai-chat",
+        "backend": backend,
         "base-url": str(service.client.base_url),
-        "endpoint": "/v1/chat/completions",
+        "endpoint": endpoint,
         "model": MODEL,
         "tokenizer": DEFAULT_CHECKPOINT,
         "dataset-name": "random",

@@ -123,7 +123,7 @@ class _Pool(ConnectionPool):
                 await self._free.acquire()
         except TimeoutError:
             raise RedisConnectionError(f"no connection to {self.origin.url} became free in time") from None
-        connection = self.get_available_connection()  # type: ignore[no-untyped-call]
+        connection: AbstractConnection = self.get_available_connection()  # type: ignore[no-untyped-call]
         try:
             await self.ensure_connection(connection)
         except BaseException:

@@ -48,10 +48,10 @@ clients: install $(CLIENT_STAMPS) ## make the environments of the tests with rea
 	@touch $@
 .PRECIOUS: .clients/%/.installed
 
-# Node comes from PyPI, so that the machine need not have it.
+# Node comes from PyPI, so that the machine need not have it; npm trusts the authorities that the machine trusts.
 .clients/node/.ready: .clients/node/.installed requirements/clients/package-lock.json
 	cp requirements/clients/package.json requirements/clients/package-lock.json .clients/node
-	PATH="$(CURDIR)/.clients/node/bin:$$PATH" npm ci --prefix .clients/node --ignore-scripts --no-audit --no-fund --loglevel=error
+	PATH="$(CURDIR)/.clients/node/bin:$$PATH" NODE_OPTIONS=--use-system-ca npm ci --prefix .clients/node --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # guidellm reads its prompts with torch, of which .venv has one already.

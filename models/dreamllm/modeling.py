@@ -172,9 +172,7 @@ class DreamLLMForConditionalGeneration(DreamLLMPreTrainedModel, GenerationMixin)
         )
         states = outputs.last_hidden_state
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(states[:, kept, :])
-        start = self.config.dream_query_token_id
-        logits[..., start : start + self.config.num_dream_queries] = torch.finfo(logits.dtype).min
+        logits = self.logits(states[:, kept, :])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs)
@@ -186,6 +184,13 @@ class DreamLLMForConditionalGeneration(DreamLLMPreTrainedModel, GenerationMixin)
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits ``[..., vocab]`` of states ``[..., hidden]``; of the dream queries, the least value there is."""
+        logits: torch.Tensor = self.lm_head(states)
+        start = self.config.dream_query_token_id
+        logits[..., start : start + self.config.num_dream_queries] = torch.finfo(logits.dtype).min
+        return logits
 
     @torch.inference_mode()
     def dream_states(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None = None) -> torch.Tensor:

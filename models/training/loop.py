@@ -70,7 +70,7 @@ class Stage:
         matrices = [p for p in self.parameters.values() if p.ndim > 1]
         vectors = [p for p in self.parameters.values() if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": schedule.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98))
+        self.optimizer = torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98), fused=True)
 
     def run(self, loss: Loss) -> None:
         """Train to the end of the schedule from wherever the state on disk stands, then put the average in place.
@@ -145,9 +145,10 @@ class Stage:
             # What never had a gradient (the vision tower's last layer, which is not read) has no moments.
             if f"optimizer.step.{n}" in tensors:
                 self.optimizer.state[p] = {
-                    "step": tensors[f"optimizer.step.{n}"],
-                    "exp_avg": tensors[f"optimizer.exp_avg.{n}"].to(p.device),
-                    "exp_avg_sq": tensors[f"optimizer.exp_avg_sq.{n}"].to(p.device),
+                    "step": tensors[f"optimizer.step.{n}"].to(p.device),
+                    # The fused optimiser wants the moments in the memory format of the weights.
+                    "exp_avg": torch.empty_like(p).copy_(tensors[f"optimizer.exp_avg.{n}"]),
+                    "exp_avg_sq": torch.empty_like(p).copy_(tensors[f"optimizer.exp_avg_sq.{n}"]),
                 }
         return step
 
@@ -163,6 +164,19 @@ class Stage:
         if not same or (saved.steps != self.schedule.steps and not constant_so_far):
             raise OtherRunError(f"{self.path} is of another seed or schedule: remove it or work in another folder")
         return step
+
+
+def load_average(folder: Path, name: str, module: nn.Module) -> None:
+    """Put the running average of a stage's state into a module, finished or not, and freeze it.
+
+    Raises:
+        OSError: the folder has no state of this stage.
+        RuntimeError: the module is not the one that was trained.
+    """
+    tensors = load_file(folder / f"{name}.safetensors")
+    average = {n.removeprefix("average."): t for n, t in tensors.items() if n.startswith("average.")}
+    module.load_state_dict(average)
+    module.eval().requires_grad_(False)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -9,10 +9,10 @@ from transformers import PreTrainedTokenizerFast
 
 from models.dreamllm.chat_template import chat_template
 from models.dreamllm.processing import dream_query_tokens
-from models.training.documents import sample_document
+from models.training.documents import INSTRUCTIONS
 
 SPACE = "▁"
-TEXT_VOCABULARY = 635
+TEXT_VOCABULARY = 704  # bytes, letters, and nearly every word of the world whole
 BASE_TOKENS = ("<unk>", "<s>", "</s>", "[PAD]")
 CONTROL_TOKENS = ("<im_start>", "<dream_end>", "<dream_start>", "<im_patch>", "<im_end>")
 
@@ -21,8 +21,7 @@ def sentences(seed: int, documents: int) -> Iterator[str]:
     """The text of documents, piece by piece."""
     rng = random.Random(seed)
     for _ in range(documents):
-        document = sample_document(rng)
-        yield from (p for p in (*(document.prompt or ()), *document.answer) if isinstance(p, str))
+        yield from (piece for piece in INSTRUCTIONS.sample(rng).pieces if isinstance(piece, str))
         yield "USER: ASSISTANT:"
 
 

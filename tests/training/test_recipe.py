@@ -1,87 +1,31 @@
-"""The recipe runs from nothing to a checkpoint that loads, and goes on after a kill as if there had been none."""
+"""The recipe runs from nothing to a checkpoint that loads, and the losses fall on the way."""
 
-import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from models.diffusion.decoder import DiffusionDecoder
 from models.dreamllm import DreamLLMForConditionalGeneration, DreamLLMProcessor
-from models.training.loop import OtherRunError, Schedule, Stage
+from models.training.cli import report_losses
+from models.training.config import Stage
+from models.training.curves import LOG, PICTURE
 from models.training.recipe import Recipe, train
+from models.training.stages import MODEL, run_stage
 
-SCHEDULE = Schedule(steps=12, learning_rate=0.05, warmup=2, ema=0.9, save_every=4)
-
-
-class KilledError(Exception):
-    """Stands for the end of the process."""
+STEPS = 9
 
 
-def small_module() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run in which everything was trained a little."""
+    folder = tmp_path_factory.mktemp("work")
+    train(folder / "checkpoint", folder, 0, torch.device("cpu"), Recipe.smoke(steps=STEPS))
+    return folder
 
 
-def run_stage(folder: Path, kill_at: int | None = None) -> torch.Tensor:
-    """Fit a small network to noise drawn by the step; returns its weights."""
-    module = small_module()
-
-    def loss(step: int, rng: random.Random) -> torch.Tensor:
-        if step == kill_at:
-            raise KilledError
-        value: torch.Tensor = (module(torch.randn(8, 3)) - rng.random()).square().mean()
-        return value
-
-    folder.mkdir(exist_ok=True)
-    Stage("fit", module, SCHEDULE, folder, seed=1).run(loss)
-    return torch.cat([p.detach().flatten() for p in module.parameters()])
-
-
-@pytest.mark.parametrize("kill_at", [4, 7, 11])
-def test_a_killed_stage_goes_on_exactly(tmp_path: Path, kill_at: int) -> None:
-    quiet = run_stage(tmp_path / "quiet")
-    with pytest.raises(KilledError):
-        run_stage(tmp_path / "killed", kill_at)
-    assert torch.equal(run_stage(tmp_path / "killed"), quiet)
-
-
-def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
-    weights = run_stage(tmp_path)
-    assert torch.equal(run_stage(tmp_path, kill_at=0), weights)
-
-
-@pytest.mark.parametrize(("seed", "schedule"), [(2, SCHEDULE), (1, replace(SCHEDULE, learning_rate=0.1))])
-def test_the_state_of_another_run_is_refused(tmp_path: Path, seed: int, schedule: Schedule) -> None:
-    run_stage(tmp_path)
-    with pytest.raises(OtherRunError, match="another seed or schedule"):
-        Stage("fit", small_module(), schedule, tmp_path, seed).restore()
-
-
-def test_a_run_can_be_made_longer_only_before_its_rate_falls(tmp_path: Path) -> None:
-    longer = replace(SCHEDULE, steps=24)
-    with pytest.raises(KilledError):
-        run_stage(tmp_path, kill_at=5)
-    assert Stage("fit", small_module(), longer, tmp_path, seed=1).restore() == 4
-    run_stage(tmp_path)
-    with pytest.raises(OtherRunError):
-        Stage("fit", small_module(), longer, tmp_path, seed=1).restore()
-
-
-def test_the_rate_rises_stays_and_falls_to_zero() -> None:
-    schedule = Schedule(steps=100, learning_rate=1.0, warmup=10, descent=0.3)
-    rates = [schedule.rate(step) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[10:70] == [1.0] * 60
-    assert rates[100] == 0.0
-    assert rates[70:] == sorted(rates[70:], reverse=True)
-
-
-def test_the_recipe_writes_a_checkpoint_that_loads(tmp_path: Path) -> None:
-    out = tmp_path / "checkpoint"
-    train(out, tmp_path / "work", 0, torch.device("cpu"), Recipe().scaled(0.0005))
+def test_the_recipe_writes_a_checkpoint_that_loads(work: Path) -> None:
+    out = work / "checkpoint"
     model = DreamLLMForConditionalGeneration.from_pretrained(out, dtype=torch.float32)
     processor = DreamLLMProcessor.from_pretrained(out)
     decoder = DiffusionDecoder.from_pretrained(out / "diffusion")
@@ -89,5 +33,34 @@ def test_the_recipe_writes_a_checkpoint_that_loads(tmp_path: Path) -> None:
     states = model.dream_states(ids)
     assert states.shape == (model.config.num_dream_queries, model.config.text_config.hidden_size)
     assert decoder.projector(states).shape[-1] == decoder.unet.config.cross_attention_dim
+    assert decoder.sampling.steps <= 20
+    assert model.generation_config.do_sample
     files = {path.suffix for path in out.rglob("*") if path.is_file()}
     assert files <= {".json", ".safetensors", ".jinja"}
+
+
+def test_the_losses_of_all_stages_fall(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report_losses(work)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == list(Stage)
+    assert all((work / stage / PICTURE).is_file() for stage in Stage)
+
+
+def test_a_loss_that_does_not_fall_is_an_error(work: Path, tmp_path: Path) -> None:
+    for stage in Stage:
+        (tmp_path / stage).mkdir()
+        lines = (work / stage / "log.jsonl").read_text().splitlines(keepends=True)
+        steps = range(1, len(lines) + 1)
+        reversed_lines = [
+            line.replace(f'"step": {len(lines) + 1 - step},', f'"step": {step},')
+            for line, step in zip(lines[::-1], steps, strict=True)
+        ]
+        (tmp_path / stage / "log.jsonl").write_text("".join(reversed_lines))
+    with pytest.raises(ValueError, match="the loss of align did not fall"):
+        report_losses(tmp_path)
+
+
+def test_a_finished_stage_is_not_repeated(work: Path) -> None:
+    log, weights = work / Stage.SFT / LOG, work / Stage.SFT / MODEL / "model.safetensors"
+    before = log.read_bytes(), weights.read_bytes()
+    run_stage(Recipe.smoke(steps=STEPS).stages[-1], work)
+    assert (log.read_bytes(), weights.read_bytes()) == before

@@ -1,0 +1,94 @@
+"""Which documents a stage of training sees, and in which form: bare or as a conversation, in tidy or casual writing."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from models.training.documents.conversation import conversation
+from models.training.documents.document import Document, Piece, Turn
+from models.training.documents.pictures import (
+    caption,
+    description,
+    direct,
+    drawing,
+    looking,
+    question,
+    relation,
+    several,
+    surprise,
+)
+from models.training.documents.sequences import dialogue, steps, story
+
+Kind = Callable[[random.Random], Document]
+
+WITHOUT_FEEDBACK = 0.1  # share of documents in which the model is not shown what it drew
+CASUAL = 0.25  # share of conversations whose user writes without capitals and full stops
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """A distribution of documents.
+
+    Attributes:
+        shares: of each kind; they need not sum to one.
+        bare: whether documents come as text and pictures alone, without who says what.
+    """
+
+    shares: dict[Kind, float]
+    bare: bool
+
+    def sample(self, rng: random.Random) -> Document:
+        """A document."""
+        kind = rng.choices(list(self.shares), list(self.shares.values()))[0]
+        document = kind(rng)
+        if kind is not surprise and rng.random() < WITHOUT_FEEDBACK:
+            document = replace(document, feedback=False)
+        if self.bare:
+            return bare(document)
+        return casual(document) if rng.random() < CASUAL else document
+
+
+def bare(document: Document) -> Document:
+    """The document outside any conversation: its text and pictures, one after the other."""
+    pieces: list[Piece] = []
+    for piece in document.pieces:
+        last = pieces[-1] if pieces else None
+        if isinstance(last, str) and isinstance(piece, str):
+            pieces[-1] = f"{last} {piece}".rstrip()
+        elif piece:
+            pieces.append(piece)
+    return replace(document, prompt=None, answer=tuple(pieces), earlier=())
+
+
+def casual(document: Document) -> Document:
+    """The document with the user's words in small letters."""
+
+    def said(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        return tuple(piece.lower().rstrip(".") if isinstance(piece, str) else piece for piece in pieces)
+
+    return replace(
+        document,
+        prompt=None if document.prompt is None else said(document.prompt),
+        earlier=tuple(Turn(said(turn.prompt), turn.answer) for turn in document.earlier),
+    )
+
+
+# Alignment: pictures and captions alone, both ways.
+PAIRS = Mixture({caption: 0.7, description: 0.3}, bare=True)
+
+_DIALOGUES: dict[Kind, float] = {
+    looking: 0.06,
+    question: 0.20,
+    drawing: 0.15,
+    direct: 0.08,
+    relation: 0.08,
+    several: 0.08,
+    story: 0.09,
+    steps: 0.08,
+    surprise: 0.08,
+    dialogue: 0.04,
+    conversation: 0.02,
+}
+# Interleaved pre-training: documents of every kind, bare. Instructions: the same as conversations.
+INTERLEAVED = Mixture({**_DIALOGUES, caption: 0.10, description: 0.05}, bare=True)
+INSTRUCTIONS = Mixture(_DIALOGUES, bare=False)

@@ -1,0 +1,95 @@
+"""Documents with pictures that stand for themselves: captions, descriptions, answers to requests."""
+
+import random
+
+from models.training.documents.document import Document, Drawn, Shown
+from models.training.documents.questions import sample_question
+from models.training.documents.requests import (
+    ask_by_relation,
+    ask_for_scene,
+    ask_for_several,
+    ask_for_surprise,
+)
+from models.training.documents.wording import article, describe, name, sentence, tell
+from models.training.world import Scene, Wish, sample_scene
+
+SHOW = ("Here is {}.", "This is {}.")
+NEXT = ("Now comes {}.", "Next is {}.")
+CLOSE = ("I hope you like it.", "")
+HERE_IT_IS = ("Here it is.", "")
+
+
+def caption(rng: random.Random) -> Document:
+    """A bare caption and its picture, as text-to-image training has them; the caption may leave things open."""
+    if rng.random() < 0.15:
+        request = ask_by_relation(rng, ask="{}")
+    else:
+        request = ask_for_scene(rng, full=rng.random() < 0.6, ask="{}")
+    (wish,), (scene,) = request.wishes, request.scenes
+    text = request.text if rng.random() < 0.5 else sentence(request.text)
+    return Document(None, (text, Drawn(scene, wish)), learned=False)
+
+
+def description(rng: random.Random) -> Document:
+    """A bare picture and its caption."""
+    scene = sample_scene(rng)
+    return Document(None, (Shown(scene), sentence(tell(scene))))
+
+
+def looking(rng: random.Random) -> Document:
+    """The user shows a picture, the model says what it sees."""
+    scene = sample_scene(rng)
+    ask = rng.choice(("What is in this picture?", "Describe the picture.", "What do you see?"))
+    return Document((Shown(scene), ask), (f"I see {tell(scene)}.",))
+
+
+def question(rng: random.Random) -> Document:
+    """The user shows a picture and asks for one thing in it."""
+    asked = sample_question(rng)
+    return Document((Shown(asked.scene), asked.text), (asked.answer,))
+
+
+def told(scene: Scene, opening: str) -> tuple[str, Drawn]:
+    """A picture after a text that says all that it shows."""
+    return opening.format(tell(scene)), Drawn(scene, Wish.of(scene))
+
+
+def drawing(rng: random.Random) -> Document:
+    """A picture on request. The text before it says all that it shows, also what the request left open."""
+    request = ask_for_scene(rng)
+    (scene,) = request.scenes
+    return Document((request.text,), (*told(scene, rng.choice(SHOW)), rng.choice(CLOSE)))
+
+
+def direct(rng: random.Random) -> Document:
+    """A picture on request, drawn without saying it again: what the request leaves open is the painter's choice."""
+    request = ask_for_scene(rng, full=rng.random() < 0.5)
+    (wish,), (scene,) = request.wishes, request.scenes
+    return Document((request.text,), (rng.choice(HERE_IT_IS), Drawn(scene, wish), rng.choice(CLOSE)))
+
+
+def relation(rng: random.Random) -> Document:
+    """Two shapes that stand in a relation. The text before the picture says where that puts them."""
+    request = ask_by_relation(rng)
+    (scene,) = request.scenes
+    return Document((request.text,), (*told(scene, rng.choice(SHOW)), rng.choice(CLOSE)))
+
+
+def several(rng: random.Random) -> Document:
+    """Two to four pictures asked for in one sentence."""
+    request = ask_for_several(rng)
+    openings = (rng.choice(SHOW), *(rng.choice(NEXT) for _ in request.scenes[1:]))
+    pieces = [piece for pair in zip(request.scenes, openings, strict=True) for piece in told(*pair)]
+    return Document((request.text,), (*pieces, rng.choice(CLOSE)))
+
+
+def surprise(rng: random.Random) -> Document:
+    """A picture in which something is the model's own choice, then what it turned out to be: only the picture tells."""
+    request = ask_for_surprise(rng)
+    (wish,), (scene,) = request.wishes, request.scenes
+    if wish.shapes is None:
+        return Document((request.text,), ("Here is a surprise.", Drawn(scene, wish), f"It shows {tell(scene)}."))
+    (wished,), (shape,) = wish.shapes, scene.shapes
+    mine = " and ".join(attribute for attribute in ("color", "kind") if getattr(wished, attribute) is None)
+    before = f"Here is {describe(wish)}. I choose the {mine}."
+    return Document((request.text,), (before, Drawn(scene, wish), f"It is {article(name(shape))}."))

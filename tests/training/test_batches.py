@@ -1,0 +1,97 @@
+"""Micro-batches follow from their number alone, whoever asks for them and in which process."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.training.batches import WINDOW, DenoisedShare, DocumentBatches
+from models.training.documents import INSTRUCTIONS
+from models.training.readers import WorldReader
+from models.training.sequence import Batch, Encoder
+from models.training.sources import World, mixed, turns
+from models.training.world import RESOLUTION
+from tests.training.parts import tiny_config, tiny_processor
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    processor = tiny_processor()
+    return Encoder(tiny_config(processor), processor)
+
+
+def batches(encoder: Encoder, **changes: object) -> DocumentBatches:
+    settings = {
+        "batch_size": 4,
+        "seed": 1,
+        "denoised": DenoisedShare(pictures=2, every=3),
+        "side": RESOLUTION,
+        "max_length": 2048,
+        "workers": 0,
+    }
+    return DocumentBatches(WorldReader(INSTRUCTIONS, 1), encoder, **{**settings, **changes})  # type: ignore[arg-type]
+
+
+def take(source: DocumentBatches, count: int, first: int = 0, stride: int = 1) -> list[Batch]:
+    return list(islice(source(first, stride), count))
+
+
+def same(one: Batch, other: Batch) -> bool:
+    pictures = [(batch.pixel_values, batch.pictures) for batch in (one, other)]
+    return torch.equal(one.input_ids, other.input_ids) and all(
+        torch.equal(a, b) if a is not None and b is not None else a is b for a, b in zip(*pictures, strict=True)
+    )
+
+
+def test_a_batch_is_the_same_whenever_it_is_asked_for(encoder: Encoder) -> None:
+    straight = take(batches(encoder), WINDOW + 6)
+    for first, stride in ((5, 1), (WINDOW + 1, 1), (1, 4)):
+        numbers = range(first, WINDOW + 6, stride)
+        found = take(batches(encoder), len(numbers), first, stride)
+        assert all(same(batch, straight[number]) for batch, number in zip(found, numbers, strict=True))
+
+
+def test_worker_processes_change_nothing(encoder: Encoder) -> None:
+    straight = take(batches(encoder), 6)
+    found = take(batches(encoder, workers=2), 3, 1, 2)
+    assert all(same(batch, straight[number]) for batch, number in zip(found, (1, 3, 5), strict=True))
+
+
+def test_little_of_a_batch_is_padding(encoder: Encoder) -> None:
+    pad = encoder.tokenizer.pad_token_id
+    found = take(batches(encoder, batch_size=16), WINDOW)
+    filled = sum(int((batch.input_ids != pad).sum()) for batch in found)
+    assert filled > 0.8 * sum(batch.input_ids.numel() for batch in found)
+
+
+def test_pictures_are_denoised_in_the_batches_whose_turn_it_is(encoder: Encoder) -> None:
+    for number, batch in enumerate(take(batches(encoder), 12)):
+        if number % 3 or not batch.wishes:
+            assert batch.pictures is None
+        else:
+            assert batch.pictures is not None
+            assert len(batch.pictures) == min(2, len(batch.wishes))
+
+
+def test_documents_that_are_too_long_are_left_out(encoder: Encoder) -> None:
+    found = take(batches(encoder, max_length=100, batch_size=32), 4)
+    assert all(batch.input_ids.shape[1] <= 104 for batch in found)
+    with pytest.raises(ValueError, match="longer than max_length"):
+        take(batches(encoder, max_length=3), 1)
+
+
+def test_sources_are_mixed_by_their_shares_and_can_be_entered_anywhere() -> None:
+    sources = [
+        World(reader="world", mixture="pairs", share=3),
+        World(reader="world", mixture="instructions", share=1),
+    ]
+    documents = mixed(sources, 5, Path())
+    straight = list(islice(documents(0), 250))
+    assert sum(document.prompt is not None for document in straight[:100]) == 25
+    assert list(islice(documents(137), 20)) == straight[137:157]
+
+
+def test_even_the_smallest_share_has_its_turn() -> None:
+    assert turns([1000, 1]).count(1) == 1
+    assert turns([2, 1, 1]).count(0) == 50

@@ -1,8 +1,9 @@
-"""The command line: ``dreamserve serve | worker | generate | demo | train | convert``."""
+"""The command line: ``dreamserve serve | worker | key | generate | demo | evaluate | train | convert``."""
 
 import gc
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,8 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from server.guard.key_ring import open_keys
+from server.guard.keys import CALLER_ID, KeysError, new_key, table_of
 from server.listener import listen
 from server.pool.redis_url import parse_redis_url
 from server.settings import Settings
@@ -36,12 +39,14 @@ def serve(
     served_name: Annotated[str | None, typer.Option(help="Name of the model for callers.")] = None,
     redis: Annotated[str | None, typer.Option(help="redis://…: let workers draw. Default: this process does.")] = None,
     device: Annotated[str | None, typer.Option(help="Torch device that draws. Default: a GPU if there is one.")] = None,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Ask nobody for an API key.")] = False,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
 ) -> None:
     """Serve a model over HTTP. Every other setting: DREAMSERVE_* in the environment, or the file."""
     flags: dict[str, dict[str, Any]] = {
         "server": {"host": host, "port": port},
+        "auth": {"enabled": False if no_auth else None},
         "model": {"path": model, "served_name": served_name},
         "redis": {"url": redis},
         "diffusion": {"device": device},
@@ -50,9 +55,10 @@ def serve(
     settings = load_settings(config, flags)
     require_redis_url(settings)
     require_checkpoint(settings)
+    require_keys(settings)
 
     # Imports torch, which the client commands should not wait for.
-    from server.app import create_app
+    from server.app import create_app, create_ops_app
     from server.http_server import HTTPServer
     from server.observe.logging import configure_logging
     from server.service import State
@@ -60,12 +66,16 @@ def serve(
     configure_logging(settings.log.level, settings.log.format)
     # Before the model is loaded, which takes a while.
     listener = require_listener(settings.server.host, settings.server.port)
+    ops_port = settings.server.ops_port
+    ops_listener = None if ops_port is None else require_listener(settings.server.host, ops_port)
     application = create_app(settings)
-    server = HTTPServer(application, application.state.service, on_ready=announce)
+    service = application.state.service
+    ops = None if ops_listener is None else (create_ops_app(service), ops_listener)
+    server = HTTPServer(application, service, partial(announce, asks_for_key=settings.auth.enabled), ops)
     server.run([listener])
     # What is left of the documents still refers to the engine, and vLLM's finaliser fails while the interpreter exits.
     gc.collect()
-    if not server.started or application.state.service.state is State.FAILED:
+    if not server.started or service.state is State.FAILED:
         raise typer.Exit(1)
 
 
@@ -128,6 +138,15 @@ def require_checkpoint(settings: Settings) -> None:
         raise typer.Exit(2)
 
 
+def require_keys(settings: Settings) -> None:
+    """End the command if it would ask for API keys and there are none."""
+    try:
+        open_keys(settings.auth)
+    except KeysError as error:
+        errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
 def require_listener(host: str, port: int) -> socket.socket:
     """A listening socket. Ends the command if there can be none."""
     try:
@@ -155,12 +174,28 @@ def load_settings(config: Path | None, flags: dict[str, dict[str, Any]]) -> Sett
         raise typer.Exit(2) from error
 
 
-def announce(url: str) -> None:
+def announce(url: str, *, asks_for_key: bool) -> None:
     """Say that the server takes requests, and how to send one."""
+    header = '-H "Authorization: Bearer $DREAMSERVE_API_KEY" ' if asks_for_key else ""
     body = '{"input": "Draw a red circle and then a blue star.", "stream": true}'
     console.print(f"\n[bold green]ready[/bold green] at [bold]{url}[/bold]  [dim]({url}/docs)[/dim]", highlight=False)
-    console.print(f"  curl -N {url}/v1/interleaved -d '{body}'", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"  curl -N {url}/v1/interleaved {header}-d '{body}'", markup=False, highlight=False, soft_wrap=True)
     console.print(f'  dreamserve generate "Draw a red circle." --url {url}\n', markup=False, highlight=False)
+
+
+@app.command()
+def key(caller: Annotated[str, typer.Argument(help="Name of whoever will use it.")]) -> None:
+    """Make an API key. Its table for the file of keys goes to the output, the key itself past it to the terminal:
+
+    dreamserve key alice >> keys.toml
+    """
+    if not CALLER_ID.fullmatch(caller):
+        message = "a name has letters, digits and the characters _.- and no more than 64 of them"
+        errors.print(message, style="red", markup=False, highlight=False)
+        raise typer.Exit(2)
+    made = new_key()
+    errors.print(made, markup=False, highlight=False, soft_wrap=True)
+    console.print(table_of(caller, made), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -169,6 +204,9 @@ def generate(
     image: Annotated[list[Path] | None, typer.Option(exists=True, dir_okay=False, help="A picture to show.")] = None,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for answer.html and the pictures.")] = Path("out"),
     url: Annotated[str, typer.Option(envvar="DREAMSERVE_URL", help="Of the server.")] = DEFAULT_URL,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="DREAMSERVE_API_KEY", help="For servers that ask for one.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens that the model may write.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
@@ -213,7 +251,7 @@ def generate(
         "feedback": feedback,
     }
     body = request_body(prompt, image or [], options, drawing)
-    raise typer.Exit(run(url, Answer(prompt), body, out, console, errors))
+    raise typer.Exit(run(url, Answer(prompt), body, out, console, errors, api_key))
 
 
 @app.command()
@@ -229,6 +267,48 @@ def demo(
     except NotStartedError as error:
         errors.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path | None, typer.Option(help="Checkpoint folder. Default: the embedded model.")] = None,
+    url: Annotated[str | None, typer.Option(help="Of a running server to evaluate instead.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="DREAMSERVE_API_KEY", help="For servers that ask for one.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the report.")] = Path("out/evaluation"),
+    seed: Annotated[int, typer.Option(min=0, help="Decides the questions, and how they are answered.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the cases, to try it out.")] = False,
+    cases: Annotated[list[str] | None, typer.Option(help="NAME=N, such as creation=300; 0 for none.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at the same time.")] = 16,
+    strict: Annotated[bool, typer.Option("--strict", help="A missed bar is a failure.")] = False,
+) -> None:
+    """Measure how good a model of the training world is, through the service: comprehension, creation, feedback.
+
+    Exit codes: 1 a bar is missed and --strict was given, 3 the model cannot be served.
+    """
+    settings = load_settings(config, {"model": {"path": model}})
+    if url is None:
+        require_checkpoint(settings)
+
+    # Imports torch, which the client commands should not wait for.
+    from server.evaluation.evaluate import Evaluation
+    from server.evaluation.evaluate import evaluate as run
+    from server.evaluation.model import RemoteServer
+    from server.evaluation.plan import Plan
+    from server.observe.logging import configure_logging
+
+    try:
+        plan = (Plan().quick() if quick else Plan()).with_cases(cases or [])
+    except ValueError as error:
+        errors.print(f"--cases: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from error
+    configure_logging("warning", settings.log.format)
+    evaluation = Evaluation(plan, seed, concurrency, console)
+    outcome = run(evaluation, settings if url is None else RemoteServer(url, api_key), out, strict)
+    gc.collect()  # as at the end of serve
+    raise typer.Exit(outcome)
 
 
 # Commands whose options live with the models: all that follows their name, --help too, is theirs to read.

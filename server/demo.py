@@ -19,7 +19,7 @@ from server.client.generate import Exit, generate
 
 PICTURES = 2
 PROMPT = "Draw a red circle and then a blue star."
-COMMAND = (sys.executable, "-m", "server.cli", "serve")
+COMMAND = (sys.executable, "-m", "server.cli", "serve", "--no-auth")
 START_LIMIT_S = 240
 STOP_LIMIT_S = 40
 

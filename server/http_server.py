@@ -1,12 +1,17 @@
 """uvicorn, with an end that no caller notices: on SIGTERM it goes on answering while running documents finish."""
 
 import asyncio
+import socket
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from server.guard.connection import BoundedProtocol
+from server.observe.probes import ProbeServer
 from server.service import Service, State
 
 LAST_BYTES_S = 5  # for slow readers to take the last events of their streams
@@ -30,15 +35,24 @@ class HTTPServer(uvicorn.Server):
         app: made by :func:`server.app.create_app`.
         service: of the app.
         on_ready: called once, with the server's URL, when documents can be made.
+        ops: an app for operators and where it listens, from the start of the server to its very end.
     """
 
-    def __init__(self, app: FastAPI, service: Service, on_ready: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        service: Service,
+        on_ready: Callable[[str], None],
+        ops: tuple[FastAPI, socket.socket] | None = None,
+    ) -> None:
         server = service.settings.server
         config = uvicorn.Config(
             app,
             host=server.host,
             port=server.port,
             timeout_graceful_shutdown=LAST_BYTES_S,
+            http=cast(type[asyncio.Protocol], partial(BoundedProtocol, server)),
+            ws="none",
             log_config=None,
             access_log=False,
         )
@@ -48,6 +62,7 @@ class HTTPServer(uvicorn.Server):
         self._announced = False
         self._signals = 0
         self._drains: list[asyncio.Task[None]] = []
+        self._ops = ops
 
     @property
     def url(self) -> str:
@@ -55,6 +70,19 @@ class HTTPServer(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         host = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else f"[{host}]" if ":" in host else host  # noqa: S104
         return f"http://{host}:{port}{self._service.settings.server.root_path}"
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._ops is None:
+            await super().serve(sockets)
+            return
+        app, listener = self._ops
+        probe_server = ProbeServer(app)
+        probing = asyncio.create_task(probe_server.serve([listener]), name="health checks and metrics")
+        try:
+            await super().serve(sockets)
+        finally:
+            probe_server.should_exit = True
+            await probing
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._signals += 1

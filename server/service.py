@@ -4,21 +4,30 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from enum import Enum
 
 from server.backend import Backend, OpenBackend, warm_up
 from server.files.base import ImageStore
 from server.files.opening import open_image_store
+from server.guard.admission import Admission
+from server.guard.caller import Caller
+from server.guard.checked_pool import CheckedPool
+from server.guard.checks import CheckedPrompt, Checks, open_checks
+from server.guard.demand import demand_of
+from server.guard.image_loading import ImageLoader, open_image_loader
+from server.guard.rate_limits import open_rate_limits
 from server.interleave.document import DocumentRequest
 from server.interleave.events import DocumentEvent
 from server.interleave.interceptor import Interceptor
 from server.interleave.journal.base import DocumentNotFoundError, Journal, Record, StoredDocument, StoreRequest
 from server.interleave.journal.opening import open_journal
+from server.interleave.limits import MakingLimits
 from server.interleave.making import DocumentMaker
 from server.interleave.meter import DocumentMeter
 from server.interleave.running import RunningDocument
 from server.interleave.text_to_image import TextToImage, TextToImageRequest
+from server.llm.conversation import Message, TextPart
 from server.observe import metrics
 from server.settings import Settings
 
@@ -61,6 +70,10 @@ class Service:
         created: Unix time in seconds at which the service was made.
         state: where it is in its life.
         documents: that are being made.
+        rate_limits: of those who ask for them.
+
+    Raises:
+        ValueError: the URL of the Redis is wrong.
     """
 
     def __init__(self, settings: Settings, open_backend: OpenBackend) -> None:
@@ -69,10 +82,14 @@ class Service:
         self.state = State.LOADING
         self._open_backend = open_backend
         self._backend: Backend | None = None
+        self._admission: Admission | None = None
         self._journal: Journal | None = None
         self._files: ImageStore | None = None
+        self._image_loader: ImageLoader | None = None
+        self._checks: Checks | None = None
         self._closing = asyncio.Event()
         self.documents: set[RunningDocument] = set()
+        self.rate_limits = open_rate_limits(settings.redis)
 
     @property
     def backend(self) -> Backend:
@@ -84,6 +101,17 @@ class Service:
         if self.state is not State.READY or self._backend is None:
             raise UnavailableError(self.state.value)
         return self._backend
+
+    @property
+    def admission(self) -> Admission:
+        """Says which document may begin, and when. It is there while the backend is.
+
+        Raises:
+            UnavailableError: the backend is not there.
+        """
+        if self._admission is None:
+            raise UnavailableError(self.state.value)
+        return self._admission
 
     @property
     def journal(self) -> Journal:
@@ -107,6 +135,28 @@ class Service:
             raise UnavailableError(self.state.value)
         return self._files
 
+    @property
+    def image_loader(self) -> ImageLoader:
+        """Reads the pictures of requests. It is there while the service is running.
+
+        Raises:
+            UnavailableError: the service is not running.
+        """
+        if self._image_loader is None:
+            raise UnavailableError(self.state.value)
+        return self._image_loader
+
+    @property
+    def checks(self) -> Checks:
+        """Judge prompts and pictures. They are there while the service is running.
+
+        Raises:
+            UnavailableError: the service is not running.
+        """
+        if self._checks is None:
+            raise UnavailableError(self.state.value)
+        return self._checks
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Load in the background; at the end, close everything."""
@@ -117,11 +167,14 @@ class Service:
             # Loading is not interrupted: processes that are half started could not be stopped in good order.
             self._closing.set()
             await life
+            await self.rate_limits.close()
 
     async def _live(self) -> None:
         begin = time.perf_counter()
         try:
             async with (
+                open_checks(self.settings.checks) as self._checks,
+                open_image_loader(self.settings) as self._image_loader,
                 open_image_store(self.settings) as self._files,
                 open_journal(self.settings, self._end) as self._journal,
                 self._open_backend(self.settings) as backend,
@@ -130,71 +183,99 @@ class Service:
                     async with asyncio.timeout(WARM_UP_LIMIT_S):
                         await warm_up(backend)
                 self._backend = backend
+                self._admission = Admission(self.settings.admission, backend.engine, backend.pool)
                 if self.state is State.LOADING:
                     self.state = State.READY
                     metrics.READY.set(1)
                     logger.info("ready after %.1f s", time.perf_counter() - begin)
-                await self._closing.wait()
-                await self.drain(grace_s=0)
+                async with self._admission.serving():
+                    await self._closing.wait()
+                    await self.drain(grace_s=0)
         except Exception:
             self.state = State.FAILED
             logger.exception("the model cannot be served")
         finally:
             metrics.READY.set(0)
-            self._backend = self._journal = self._files = None
+            self._backend = self._admission = None
+            self._journal = self._files = self._image_loader = self._checks = None
 
     async def begin(
-        self, request: DocumentRequest | TextToImageRequest, store: StoreRequest | None = None
+        self, request: DocumentRequest | TextToImageRequest, caller: Caller, store: StoreRequest | None = None
     ) -> RunningDocument:
-        """Start to make a document.
+        """Start to make a document, when its turn has come.
 
         Args:
             request: what to make.
+            caller: who asks for it.
             store: how to store it, so that it goes on when its reader leaves. Without it, it ends then.
 
         Raises:
             UnavailableError: the service takes no documents now, or none with pictures.
+            EngineDeadError: the language model is gone.
+            OverloadedError: there is no room for the document, and will not be soon.
+            RateLimitError: the caller has no pictures left, or too many documents.
+            PromptRefusedError: a check refused the prompt.
+            CheckFailedError: it could not judge the prompt.
             PromptError: the request cannot become a context.
             SamplingError: the model cannot sample so.
         """
-        backend = self.backend
+        backend, admission = self.backend, self.admission
+        await backend.engine.health()
         if request.images.max > 0:
             await require_workers(backend)
-        maker = self._maker(request, backend)
-        stored_request = await asyncio.to_thread(store.request_json) if store else b""
-        meter = DocumentMeter()
-        events = maker.events()
-        try:
+            await self.rate_limits.require_images(caller)
+        with ExitStack() as at_end:
+            self.rate_limits.enter(caller)
+            at_end.callback(self.rate_limits.leave, caller)
+            await self.checks.require_allowed(checked_prompt(request))
+            maker = self._maker(request, backend)
+            stored_request = await asyncio.to_thread(store.request_json) if store else b""
+            meter = DocumentMeter()
+            at_end.callback(meter.close)
+            place = await admission.admit(caller, demand_of(request, await maker.prepare(), backend))
+            at_end.callback(lambda: place.close(maker.usage))
+            events = maker.events()
             started = await anext(events)
             if self.state is not State.READY:
                 await events.aclose()
                 raise UnavailableError(self.state.value)
-        except BaseException:
-            meter.close()
-            raise
-        outlet = None
-        if store is not None:
-            record = Record(request.id, store.surface, stored_request, store.background, int(time.time()))
-            outlet = self.journal.open(record)
-        document = RunningDocument(request.id, started, events, lambda: maker.usage, meter.observe, outlet)
-        self.documents.add(document)
-        document.task.add_done_callback(lambda _: self._ended(document, meter))
+            outlet = None
+            if store is not None:
+                created = int(time.time())
+                record = Record(request.id, caller.id, store.surface, stored_request, store.background, created)
+                outlet = self.journal.open(record)
+
+            def observe(event: DocumentEvent) -> None:
+                meter.observe(event)
+                place.observe(event)
+
+            document = RunningDocument(request.id, started, events, lambda: maker.usage, observe, outlet)
+            self.documents.add(document)
+            ending = at_end.pop_all()
+        document.task.add_done_callback(lambda _: self._ended(document, caller, meter, ending))
         return document
 
     def _maker(self, request: DocumentRequest | TextToImageRequest, backend: Backend) -> DocumentMaker:
         """What makes a document of this kind."""
-        engine, pool, prompts = backend.engine, backend.pool, backend.prompts
-        timeout_s = self.settings.limits.image_timeout_s
+        engine, prompts = backend.engine, backend.prompts
+        pool = CheckedPool(backend.pool, self.checks)
+        settings = self.settings
+        limits = MakingLimits(
+            settings.limits.image_timeout_s, settings.admission.behind_s, settings.server.unread_bytes
+        )
         match request:
             case DocumentRequest():
-                return Interceptor(engine, pool, request, prompts, self.files, timeout_s)
+                return Interceptor(engine, pool, request, prompts, self.files, limits)
             case TextToImageRequest():
-                return TextToImage(engine, pool, request, prompts, self.files, timeout_s)
+                return TextToImage(engine, pool, request, prompts, self.files, limits)
 
-    def _ended(self, document: RunningDocument, meter: DocumentMeter) -> None:
+    def _ended(self, document: RunningDocument, caller: Caller, meter: DocumentMeter, ending: ExitStack) -> None:
         self.documents.discard(document)
-        meter.close()
-        logger.info("document %s: %s after %.2f s", document.id, meter.outcome, meter.seconds)
+        ending.close()
+        usage = document.usage()
+        tokens = usage.prompt_tokens + usage.completion_tokens + usage.image_tokens
+        self.rate_limits.charge(caller, tokens, usage.images)
+        logger.info("document %s of %s: %s after %.2f s", document.id, caller.id, meter.outcome, meter.seconds)
 
     def _end(self, document_id: str, code: str, message: str) -> None:
         """End a stored document that is being made here."""
@@ -223,20 +304,21 @@ class Service:
         """
         return await self.journal.events_so_far(document_id)
 
-    async def stored(self, document_id: str, surface: str | None = None) -> StoredDocument:
-        """What is known of a stored document besides its events.
+    async def stored(self, document_id: str, caller: Caller, surface: str) -> StoredDocument:
+        """What is known of a stored document besides its events. Whoever is to see or to end it asks this first.
 
         Args:
             document_id: of the document.
-            surface: that it must have been asked for on; None takes any.
+            caller: whose it must be.
+            surface: that it must have been asked for on.
 
         Raises:
-            DocumentNotFoundError: there is none of this id.
+            DocumentNotFoundError: there is none of this id, or it is none of his.
             JournalError: it cannot be read.
             UnavailableError: the service is not running.
         """
         stored = await self.journal.stored(document_id)
-        if surface not in (None, stored.surface):
+        if (stored.caller, stored.surface) != (caller.id, surface):
             raise DocumentNotFoundError(document_id)
         return stored
 
@@ -267,6 +349,8 @@ class Service:
         if self.state is not State.FAILED:
             self.state = State.DRAINING
         metrics.READY.set(0)
+        if self._admission is not None:
+            self._admission.close(UnavailableError(self.state.value))
         if self.documents:
             await self._end_documents(grace_s)
         if self._journal is not None:
@@ -292,6 +376,15 @@ class Service:
         backend = self.backend
         await backend.engine.health()
         await require_workers(backend)
+
+
+def checked_prompt(request: DocumentRequest | TextToImageRequest) -> CheckedPrompt:
+    """All that a request says, for a check to judge."""
+    match request:
+        case DocumentRequest(messages=messages):
+            return CheckedPrompt(messages, request.images.negative_prompt)
+        case TextToImageRequest(description=description):
+            return CheckedPrompt((Message("user", (TextPart(description),)),), request.images.negative_prompt)
 
 
 async def require_workers(backend: Backend) -> None:

@@ -24,6 +24,8 @@ MIB = 2**20
 PREFIX = "DREAMSERVE_"
 
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*x[1-9][0-9]*$")]
+RemoteHost = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[1-9][0-9]{0,4})?$")]
+ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 
 
 class Group(BaseModel):
@@ -40,11 +42,36 @@ class ServerSettings(Group):
     root_path: str = Field("", description="Path under which a proxy serves this server, such as /dream.")
     shutdown_grace_s: float = Field(30.0, ge=0, description="After SIGTERM, how long running documents may go on.")
     keepalive_s: float = Field(15.0, gt=0, description="Silence in a stream after which a comment is sent.")
-    send_timeout_s: float = Field(60.0, gt=0, description="How long the reader of a stream may take nothing of it.")
+    send_timeout_s: float = Field(60.0, gt=0, description="How long the reader of an answer may take nothing of it.")
+    header_timeout_s: float = Field(20.0, gt=0, description="Time for the headers of a request.")
+    body_timeout_s: float = Field(120.0, gt=0, description="Time for the body of a request.")
+    unread_bytes: int = Field(
+        64 * MIB, ge=1, description="Of events that the reader of one answer has not taken; past it, the answer fails."
+    )
     allowed_origins: tuple[str, ...] = Field(
         (), description="Origins whose pages may use this server from a browser, such as https://example.com."
     )
     playground: bool = Field(True, description="Serve the page at / on which people can try the server.")
+    ops_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of /health and /metrics, which the other one then does not have; 0 takes a free one.",
+    )
+
+
+class AuthSettings(Group):
+    """Who may use the server. A server without keys does not start, unless ``enabled`` is false."""
+
+    enabled: bool = Field(True, description="Ask for an API key. false: whoever reaches the server may use it.")
+    keys: SecretStr | None = Field(
+        None, description="API keys, or sha256: and the hash of one, parted by commas. They have no limits."
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="TOML file of hashed keys, with their weights and limits. A changed one is read again. "
+        "`dreamserve key` writes its tables.",
+    )
 
 
 class ModelSettings(Group):
@@ -148,6 +175,52 @@ class LimitsSettings(Group):
     input_pixels: int = Field(
         32_000_000, ge=1, description="Pixels of all pictures of a request; decoded, 3 bytes each."
     )
+    input_image_threads: int = Field(2, ge=1, description="Pictures of requests that are decoded at one time.")
+    input_image_timeout_s: float = Field(
+        20.0, gt=0, description="Time for decoding one picture of a request, waiting included; then it is refused."
+    )
+
+
+class RemoteImagesSettings(Group):
+    """Pictures of requests that are given as https URLs. By default none are fetched."""
+
+    allowed_hosts: tuple[RemoteHost, ...] = Field(
+        (), description="Fetched from: example.com, *.example.com for all below it, example.com:8443 for another port."
+    )
+    timeout_s: float = Field(10.0, gt=0, description="Time for fetching one picture, from its name to its last byte.")
+    concurrency: int = Field(8, ge=1, description="Pictures that are fetched at one time; others wait.")
+
+
+class ChecksSettings(Group):
+    """What looks at prompts before they are answered, and at pictures before anybody sees them. By default nothing."""
+
+    prompt: ImportPath | None = Field(None, description="Makes the check of prompts, such as package.module:factory.")
+    image: ImportPath | None = Field(
+        None, description="Makes the check of drawn pictures and previews, such as server.guard.flat_pictures:check."
+    )
+    timeout_s: float = Field(
+        10.0, gt=0, description="Time for one check, waiting included; what takes longer is refused."
+    )
+    threads: int = Field(2, ge=1, description="Checks that run at one time.")
+
+
+class AdmissionSettings(Group):
+    """When a document may begin, and when the pictures of one that has begun come too late."""
+
+    max_running: int = Field(256, ge=1, description="Documents at work.")
+    max_waiting: int = Field(256, ge=1, description="Documents in line; when it is full, requests are refused.")
+    max_wait_s: float = Field(30.0, gt=0, description="How long one may wait in line; then it is refused.")
+    max_kv_usage: float = Field(0.9, gt=0, le=1, description="Share of the KV cache in use at which nobody is let in.")
+    max_engine_waiting: int = Field(8, ge=1, description="Requests in vLLM's own line at which nobody is let in.")
+    max_picture_wait_s: float = Field(
+        60.0, gt=0, description="Seconds of work for the pool, promised pictures included, at which no others may come."
+    )
+    expected_images: float | None = Field(
+        None, ge=0, description="Pictures that a document is promised if it may have as many. None: as they have had."
+    )
+    behind_s: float = Field(
+        120.0, gt=0, description="Seconds of work in the pool past which answers do what their images.on_overload says."
+    )
 
 
 class JournalSettings(Group):
@@ -208,16 +281,21 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         nested_model_default_partial_update=True,
+        hide_input_in_errors=True,  # which may be a secret
     )
 
     config: Path | None = Field(None, description="The TOML file.")
     server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
     model: ModelSettings = ModelSettings()
     llm: LLMSettings = LLMSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     redis: RedisSettings = RedisSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: LimitsSettings = LimitsSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    remote_images: RemoteImagesSettings = RemoteImagesSettings()
+    checks: ChecksSettings = ChecksSettings()
     journal: JournalSettings = JournalSettings()
     files: FilesSettings = FilesSettings()
     log: LogSettings = LogSettings()

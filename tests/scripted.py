@@ -23,7 +23,16 @@ from PIL import Image as PILImages
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from models.dreamllm.configuration import DreamLLMConfig
-from server.llm.engine import EngineDeadError, Prompt, Sampling, SamplingError, TokenChunk, TokenLogprobs
+from server.llm.engine import (
+    EngineDeadError,
+    EngineLoad,
+    Priority,
+    Prompt,
+    Sampling,
+    SamplingError,
+    TokenChunk,
+    TokenLogprobs,
+)
 from server.pool.base import (
     Completed,
     ImageUpdate,
@@ -143,6 +152,7 @@ class GenerateCall:
     request_id: str
     prompt: Prompt
     sampling: Sampling
+    priority: Priority = "normal"
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,7 @@ class DreamCall:
 
     request_id: str
     prompt: Prompt
+    priority: Priority = "normal"
 
 
 @dataclass
@@ -171,6 +182,7 @@ class ScriptedEngine:
             last one gives states that tell its number.
         tokenizer: a real one; :func:`byte_tokenizer` by default.
         max_model_len: tokens that a context may hold.
+        kv_tokens: tokens that the KV cache holds.
         chat_template: Jinja source.
         one_turn_for_all: start every ``generate`` call over with the first turn, for tests with many answers.
         refuses: what :meth:`check` raises.
@@ -179,6 +191,7 @@ class ScriptedEngine:
         calls: all ``generate`` calls.
         dream_calls: all ``dream_states`` calls.
         requests: ids of the calls of both kinds: running, finished, aborted.
+        current_load: what :meth:`load` tells.
     """
 
     def __init__(
@@ -187,6 +200,7 @@ class ScriptedEngine:
         dreams: Sequence[DreamItem | Sequence[DreamItem]] = (),
         tokenizer: Tokenizer | None = None,
         max_model_len: int = 2048,
+        kv_tokens: int = 2**20,
         chat_template: str = VICUNA_TEMPLATE,
         one_turn_for_all: bool = False,
         refuses: SamplingError | None = None,
@@ -196,6 +210,8 @@ class ScriptedEngine:
         self.chat_template = chat_template
         self.eos_token_id = token_id(self.tokenizer, "</s>")
         self.max_model_len = max_model_len
+        self.kv_tokens = kv_tokens
+        self.current_load = EngineLoad()
         self.calls: list[GenerateCall] = []
         self.dream_calls: list[DreamCall] = []
         self.requests = Recorded()
@@ -209,9 +225,11 @@ class ScriptedEngine:
         if self._refuses is not None:
             raise self._refuses
 
-    async def generate(self, request_id: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TokenChunk, None]:
+    async def generate(
+        self, request_id: str, prompt: Prompt, sampling: Sampling, priority: Priority = "normal"
+    ) -> AsyncGenerator[TokenChunk, None]:
         turn = 0 if self._one_turn_for_all else len(self.calls)
-        self.calls.append(GenerateCall(request_id, prompt, sampling))
+        self.calls.append(GenerateCall(request_id, prompt, sampling, priority))
         items = self._turns[turn] if turn < len(self._turns) else [EOS]
         length = self.context_length(prompt)
         limit = min(sampling.max_tokens, self.max_model_len - length)
@@ -269,9 +287,9 @@ class ScriptedEngine:
                 return ids[:n], "length"
         return ids, None
 
-    async def dream_states(self, request_id: str, prompt: Prompt) -> torch.Tensor:
+    async def dream_states(self, request_id: str, prompt: Prompt, priority: Priority = "normal") -> torch.Tensor:
         call = len(self.dream_calls)
-        self.dream_calls.append(DreamCall(request_id, prompt))
+        self.dream_calls.append(DreamCall(request_id, prompt, priority))
         needed = self.context_length(prompt) + len(self.config.dream_block) + 1
         assert needed <= self.max_model_len, "a dream without room for its queries and one token"
         script = self._dreams[call] if call < len(self._dreams) else ()
@@ -295,6 +313,9 @@ class ScriptedEngine:
     async def abort(self, request_id: str) -> None:
         if request_id in self.requests.running:
             self.requests.aborted.append(request_id)
+
+    def load(self) -> EngineLoad:
+        return self.current_load
 
     async def health(self) -> None:
         if self.dead:

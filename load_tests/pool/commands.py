@@ -118,7 +118,10 @@ def _script_names() -> dict[str, str]:
     folder = resources.files("server.pool.queue") / "lua"
     sources = {file.name.removesuffix(".lua"): file.read_text() for file in folder.iterdir()}
     shared = sources.pop("_shared")
-    return {hashlib.sha1((shared + text).encode()).hexdigest(): name for name, text in sources.items()}  # noqa: S324
+    return {
+        hashlib.sha1((shared + text).encode(), usedforsecurity=False).hexdigest(): name
+        for name, text in sources.items()
+    }
 
 
 def _of_a_picture(counted: Mapping[str, int], pictures: int) -> dict[str, float]:

@@ -31,10 +31,10 @@ from models.diffusion.decoder import DiffusionDecoder
 from models.dreamllm.configuration import DreamLLMConfig
 from server.app import create_app
 from server.backend import Backend, DrawingDefaults
-from server.llm.engine import Prompt, Sampling, TokenChunk
+from server.llm.engine import EngineLoad, Priority, Prompt, Sampling, TokenChunk
 from server.llm.prompt import PromptBuilder
 from server.pool.base import DiffusionPool
-from server.settings import DEFAULT_CHECKPOINT, Settings
+from server.settings import DEFAULT_CHECKPOINT, AuthSettings, Settings
 
 PUBLISHED_STATES = (64, 4096)
 GOALS_MS = {"local": 15.0, "redis": 25.0}
@@ -58,6 +58,7 @@ class DreamingEngine:
         self.chat_template = (checkpoint / "chat_template.jinja").read_text()
         self.eos_token_id: int = self.config.text_config.eos_token_id
         self.max_model_len: int = self.config.text_config.max_position_embeddings
+        self.kv_tokens = self.max_model_len
         self.dreamt_at = 0.0
         self._text = tuple(self.tokenizer.encode("A picture of it:", add_special_tokens=False).ids)
         self._states = states
@@ -65,7 +66,9 @@ class DreamingEngine:
     def check(self, sampling: Sampling) -> None:
         """Any way of sampling will do."""
 
-    async def generate(self, request_id: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TokenChunk, None]:
+    async def generate(
+        self, request_id: str, prompt: Prompt, sampling: Sampling, priority: Priority = "normal"
+    ) -> AsyncGenerator[TokenChunk, None]:
         """Text and the dream token; after a picture, the end."""
         if self.config.dream_token_id in prompt.token_ids:
             yield TokenChunk((self.eos_token_id,), "stop", len(prompt.token_ids))
@@ -74,12 +77,16 @@ class DreamingEngine:
         self.dreamt_at = time.perf_counter()
         yield TokenChunk((self.config.dream_token_id,), "stop", len(prompt.token_ids))
 
-    async def dream_states(self, request_id: str, prompt: Prompt) -> torch.Tensor:
+    async def dream_states(self, request_id: str, prompt: Prompt, priority: Priority = "normal") -> torch.Tensor:
         """The states that were given, at once."""
         return self._states
 
     async def abort(self, request_id: str) -> None:
         """Requests end by themselves."""
+
+    def load(self) -> EngineLoad:
+        """Nothing to do."""
+        return EngineLoad()
 
     async def health(self) -> None:
         """Always well."""
@@ -126,7 +133,7 @@ async def _serving(
     async def open_backend(_: Settings) -> AsyncIterator[Backend]:
         yield Backend(engine, PromptBuilder(engine), pool, drawing)
 
-    app = create_app(Settings(), open_backend)
+    app = create_app(Settings(auth=AuthSettings(enabled=False)), open_backend)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://dreamserve") as client,

@@ -5,9 +5,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from server.api.beginning import begin_document
 from server.api.chat_request import chat_request
 from server.api.files import PictureLinks
-from server.api.routing import ERRORS, JSONBodyRoute, RunningService, event_stream
+from server.api.routing import ERRORS, Asking, JSONBodyRoute, RunningService, event_stream
 from server.api.streaming import DocumentStream, whole_document
 from server.interleave.journal.base import StoreRequest
 from server.interleave.renderers.chat import ChatView, render_chunks, render_completion
@@ -31,11 +32,11 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 @router.post("/chat/completions", responses={**STREAM, **ERRORS}, summary="Answer a chat with text and pictures")
 async def create_chat_completion(
-    body: ChatCompletionRequest, request: Request, service: RunningService, link_to: PictureLinks
+    body: ChatCompletionRequest, request: Request, service: RunningService, caller: Asking, link_to: PictureLinks
 ) -> Response:
     """Answer as OpenAI's chat completions do, with the pictures as `image_output` says."""
     wanted = await chat_request(body, service)
-    document = await service.begin(wanted, store_request(body) if body.store else None)
+    document = await begin_document(service, wanted, caller, request, store_request(body) if body.store else None)
     view = chat_view(body, document, link_to)
     if body.stream:
         frames = render_chunks(document.events(), view)
@@ -50,10 +51,10 @@ async def create_chat_completion(
     summary="Get a stored answer, when it is finished",
 )
 async def get_chat_completion(
-    completion_id: str, request: Request, service: RunningService, link_to: PictureLinks
+    completion_id: str, request: Request, service: RunningService, caller: Asking, link_to: PictureLinks
 ) -> Response:
     """The answer to a request with `store`."""
-    stored = await service.stored(completion_id, SURFACE)
+    stored = await service.stored(completion_id, caller, SURFACE)
     view = ChatView(
         link_to=link_to,
         image_output=stored.request["image_output"],
@@ -65,9 +66,9 @@ async def get_chat_completion(
 
 
 @router.delete("/chat/completions/{completion_id}", responses=ERRORS, summary="Forget a stored answer")
-async def delete_chat_completion(completion_id: str, service: RunningService) -> DeletedChatCompletion:
+async def delete_chat_completion(completion_id: str, service: RunningService, caller: Asking) -> DeletedChatCompletion:
     """One that is still being made is ended."""
-    await service.stored(completion_id, SURFACE)
+    await service.stored(completion_id, caller, SURFACE)
     await service.delete(completion_id)
     return DeletedChatCompletion(id=completion_id)
 

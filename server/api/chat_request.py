@@ -26,7 +26,7 @@ async def chat_request(body: ChatCompletionRequest, service: Service) -> Documen
     shows_previews = body.stream_options is not None and body.stream_options.include_image_events
     previews = body.images.previews if shows_previews else 0
     images = image_params(image_options(body), backend, settings.limits, previews=previews)
-    conversation = Conversation(settings.limits, service.files)
+    conversation = Conversation(service)
     return document_request(
         body,
         id=f"chatcmpl-{uuid.uuid4().hex}",

@@ -12,6 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from server.files.base import StorageError
+from server.guard.admission import OverloadedError
+from server.guard.authentication import AuthenticationError
+from server.guard.checks import CheckFailedError, PromptRefusedError
+from server.guard.image_loading import DecodingBusyError
+from server.guard.rate_limits import RateLimitError
+from server.guard.throttle import headers_of
 from server.interleave.journal.base import (
     DocumentNotFoundError,
     JournalError,
@@ -20,12 +26,13 @@ from server.interleave.journal.base import (
 )
 from server.llm.engine import EngineDeadError, EngineError, SamplingError
 from server.llm.prompt import PromptError
-from server.schema.errors import APIError, ErrorResponse, invalid_value
+from server.schema.errors import CONTENT_POLICY_VIOLATION, APIError, ErrorResponse, invalid_value
 from server.service import UnavailableError
 
 logger = logging.getLogger(__name__)
 
 JOURNAL_RETRY_AFTER_S = 1
+BUSY_RETRY_AFTER_S = 5
 RETRY_AFTER_S = {"loading": 5, "draining": 1, "no_workers": 5, "failed": 30}
 CODES = {
     "missing": "missing_required_parameter",
@@ -53,6 +60,26 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(SamplingError)
     async def invalid_sampling(_: Request, error: SamplingError) -> JSONResponse:
         return error_response(invalid_value(error.param, str(error)))
+
+    @app.exception_handler(PromptRefusedError)
+    async def refused_prompt(_: Request, error: PromptRefusedError) -> JSONResponse:
+        return error_response(APIError(400, str(error), code=CONTENT_POLICY_VIOLATION))
+
+    @app.exception_handler(CheckFailedError)
+    async def no_check(_: Request, error: CheckFailedError) -> JSONResponse:
+        return error_response(busy_error(error, "check_failed"))
+
+    @app.exception_handler(DecodingBusyError)
+    async def too_many_pictures(_: Request, error: DecodingBusyError) -> JSONResponse:
+        return error_response(busy_error(error, "image_decoding_busy"))
+
+    @app.exception_handler(RateLimitError)
+    async def at_a_limit(_: Request, error: RateLimitError) -> JSONResponse:
+        return error_response(rate_limit_error(error))
+
+    @app.exception_handler(OverloadedError)
+    async def overloaded(_: Request, error: OverloadedError) -> JSONResponse:
+        return error_response(overloaded_error(error))
 
     @app.exception_handler(UnavailableError)
     async def unavailable(_: Request, error: UnavailableError) -> JSONResponse:
@@ -88,6 +115,17 @@ def internal_error() -> APIError:
     return APIError(500, "internal server error", type="server_error", code="internal_error")
 
 
+def authentication_error(error: AuthenticationError) -> APIError:
+    """A caller who does not say who he is, and must."""
+    return APIError(401, str(error), code="invalid_api_key", headers={"WWW-Authenticate": error.challenge})
+
+
+def rate_limit_error(error: RateLimitError) -> APIError:
+    """A caller who has reached one of his limits."""
+    headers = {"Retry-After": str(error.retry_after_s), **headers_of(error.allowances)}
+    return APIError(429, str(error), type="rate_limit_error", code="rate_limit_exceeded", headers=headers)
+
+
 def unavailable_error(error: UnavailableError) -> APIError:
     """A service that takes no documents now, but another one may, or it later."""
     return APIError(
@@ -97,6 +135,18 @@ def unavailable_error(error: UnavailableError) -> APIError:
         code=f"server_{error.reason}",
         headers={"Retry-After": str(RETRY_AFTER_S[error.reason])},
     )
+
+
+def overloaded_error(error: OverloadedError) -> APIError:
+    """A server that has too much to do: the caller did nothing wrong, but should come later."""
+    headers = {"Retry-After": str(error.retry_after_s)}
+    return APIError(429, str(error), type="service_unavailable_error", code="overloaded", headers=headers)
+
+
+def busy_error(error: Exception, code: str) -> APIError:
+    """A part of the server that cannot do its work now, but may later."""
+    headers = {"Retry-After": str(BUSY_RETRY_AFTER_S)}
+    return APIError(503, str(error), type="service_unavailable_error", code=code, headers=headers)
 
 
 def journal_error(error: JournalError) -> APIError:

@@ -7,13 +7,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from server.api.beginning import begin_document
 from server.api.files import PictureLinks
 from server.api.intake import check_model, image_params
-from server.api.routing import ERRORS, JSONBodyRoute, RunningService, event_stream
+from server.api.routing import ERRORS, Asking, JSONBodyRoute, RunningService, event_stream
 from server.api.streaming import UNAVAILABLE, DocumentStream, whole_document
 from server.backend import Backend
 from server.interleave.events import DocumentEvent, ImageFailed
-from server.interleave.renderers.images import ImagesView, render_images, render_stream
+from server.interleave.renderers.images import ImagesView, error_of, render_images, render_stream
 from server.interleave.text_to_image import TextToImageRequest
 from server.llm.prompt import PromptError
 from server.schema.errors import APIError, invalid_value
@@ -21,7 +22,7 @@ from server.schema.images import ImagesRequest, ImagesResponse
 from server.schema.interleaved import ImageOptions
 from server.settings import Settings
 
-TRY_LATER = UNAVAILABLE | {"unavailable", "timeout", "storage_full", "storage_failed"}
+TRY_LATER = UNAVAILABLE | {"unavailable", "timeout", "storage_full", "storage_failed", "check_failed"}
 """Codes of pictures that failed here and now, but may succeed elsewhere or later."""
 
 router = APIRouter(prefix="/v1", tags=["images"], route_class=JSONBodyRoute)
@@ -38,12 +39,12 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 @router.post("/images/generations", responses={**STREAM, **ERRORS}, summary="Draw pictures of a description")
 async def generate_images(
-    body: ImagesRequest, request: Request, service: RunningService, link_to: PictureLinks
+    body: ImagesRequest, request: Request, service: RunningService, caller: Asking, link_to: PictureLinks
 ) -> Response:
     """Draw straight from the prompt: the model writes no text."""
     wanted = images_request(body, service.backend, service.settings)
     try:
-        document = await service.begin(wanted)
+        document = await begin_document(service, wanted, caller, request)
     except PromptError as error:
         param = error.param.removeprefix("images.")
         raise APIError(400, f"{param}: {error}", param=param, code="invalid_prompt") from error
@@ -94,6 +95,7 @@ async def all_or_none(events: AsyncIterator[DocumentEvent]) -> AsyncIterator[Doc
     """
     async for event in events:
         if isinstance(event, ImageFailed):
-            status = 503 if event.code in TRY_LATER else 500
-            raise APIError(status, event.message, type="server_error", code=event.code)
+            error = error_of(event)
+            status = 400 if error.type == "invalid_request_error" else 503 if event.code in TRY_LATER else 500
+            raise APIError(status, error.message, type=error.type, code=error.code)
         yield event

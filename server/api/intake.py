@@ -1,18 +1,17 @@
 """From what a caller wrote to what will be done: defaults filled in, limits checked, pictures decoded."""
 
-import asyncio
 from collections.abc import Sequence
 
 from server.api.files import linked_image
 from server.backend import Backend, DrawingDefaults
-from server.files.base import ImageStore
-from server.guard.images import ImageInputError, ImageInputLimits, InputImage, decode_image, load_image_url
+from server.guard.images import ImageInputError, ImageInputLimits, InputImage
 from server.interleave.document import DocumentRequest, ImageParams
 from server.llm.conversation import ImagePart, Message, TextPart
 from server.schema.content import Content, ContentPart, ImageURLContent, TextContent
 from server.schema.errors import APIError, invalid_value
 from server.schema.interleaved import ImageOptions
 from server.schema.sampling import SamplingOptions
+from server.service import Service
 from server.settings import LimitsSettings, Settings
 
 
@@ -54,7 +53,7 @@ def document_request(
         max_tokens=max_tokens or settings.limits.default_max_tokens,
         temperature=text.temperature if options.temperature is None else options.temperature,
         top_p=text.top_p if options.top_p is None else options.top_p,
-        top_k=text.top_k if options.top_k is None else options.top_k,
+        top_k=text.top_k if options.top_k is None else max(options.top_k, 0),
         seed=options.seed,
         stop=options.stop_strings,
         images=images,
@@ -118,6 +117,7 @@ def image_params(
         previews=previews,
         feedback=options.feedback or ("none" if backend.engine.config.feedback == "none" else "image"),
         delivery=options.delivery,
+        on_overload=options.on_overload,
     )
 
 
@@ -143,13 +143,13 @@ class Conversation:
     """Reads the conversation of one request, counting its parts and pixels.
 
     Args:
-        limits: what a request may hold.
-        files: have the earlier pictures that it may refer to.
+        service: says what a request may hold, has the earlier pictures that it may refer to, and reads the others.
     """
 
-    def __init__(self, limits: LimitsSettings, files: ImageStore) -> None:
-        self._limits = limits
-        self._files = files
+    def __init__(self, service: Service) -> None:
+        self._limits = limits = service.settings.limits
+        self._files = service.files
+        self._loader = service.image_loader
         self._image_limits = ImageInputLimits(limits.input_image_bytes, limits.input_image_pixels, limits.input_pixels)
         self._parts = self._images = self._pixels = 0
 
@@ -195,19 +195,20 @@ class Conversation:
         return ImagePart(image.pixels, image.digest)
 
     async def _load(self, url: str) -> InputImage:
-        """The picture of a data URL, or one that this server drew earlier and still has.
+        """A picture that this server drew earlier and still has, or that of another URL.
 
         Raises:
             ImageInputError: it cannot be read.
+            DecodingBusyError: not now.
             StorageError: earlier pictures cannot be read now.
         """
         image_id = linked_image(url)
         if image_id is None:
-            return await load_image_url(url, self._image_limits, self._pixels)
+            return await self._loader.load(url, self._image_limits, self._pixels)
         stored = await self._files.get(image_id)
         if stored is None:
             raise ImageInputError("image_not_found", f"there is no picture {image_id!r} here, or none any more")
-        return await asyncio.to_thread(decode_image, stored.data, self._image_limits, self._pixels)
+        return await self._loader.decode(stored.data, self._image_limits, self._pixels)
 
 
 def field_of(part: ContentPart, param: str) -> str:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from server.api.beginning import begin_document
 from server.api.files import PictureLinks
 from server.api.intake import Conversation, check_model, document_request, image_params
-from server.api.routing import ERRORS, JSONBodyRoute, RunningService, event_stream
+from server.api.routing import ERRORS, Asking, JSONBodyRoute, RunningService, event_stream
 from server.api.streaming import DocumentStream, whole_document
 from server.interleave.document import Document, DocumentRequest
 from server.interleave.events import DocumentEvent
@@ -37,12 +38,13 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 @router.post("/interleaved", responses={**STREAM, **ERRORS}, summary="Make a document of text and pictures")
 async def interleaved(
-    body: InterleavedRequest, request: Request, service: RunningService, link_to: PictureLinks
+    body: InterleavedRequest, request: Request, service: RunningService, caller: Asking, link_to: PictureLinks
 ) -> Response:
     """Answer with text and pictures, in the order that the model chooses."""
     wanted = await interleaved_request(body, service)
     try:
-        document = await service.begin(wanted, StoreRequest(SURFACE) if body.store else None)
+        store = StoreRequest(SURFACE) if body.store else None
+        document = await begin_document(service, wanted, caller, request, store)
     except PromptError as error:
         param = "input" if error.param == "messages" and body.input is not None else error.param
         raise APIError(400, f"{param}: {error}", param=param, code="invalid_prompt") from error
@@ -57,6 +59,7 @@ async def interleaved(
 async def get_interleaved(
     document_id: str,
     service: RunningService,
+    caller: Asking,
     link_to: PictureLinks,
     stream: Annotated[bool, Query(description="Send its events, and those to come.")] = False,
     starting_after: Annotated[int | None, Query(ge=0, description="Number of the last event that is known.")] = None,
@@ -65,7 +68,7 @@ async def get_interleaved(
     ] = None,
 ) -> Response:
     """A document that was asked for with `store`, as far as it is; as a stream, from where another one broke off."""
-    stored = await service.stored(document_id, SURFACE)
+    stored = await service.stored(document_id, caller, SURFACE)
     if not stream:
         return await document_so_far(document_id, service, link_to)
     after = starting_after if last_event_id is None else last_event_id
@@ -80,17 +83,19 @@ async def get_interleaved(
     responses=ERRORS,
     summary="End a stored document",
 )
-async def cancel_interleaved(document_id: str, service: RunningService, link_to: PictureLinks) -> Response:
+async def cancel_interleaved(
+    document_id: str, service: RunningService, caller: Asking, link_to: PictureLinks
+) -> Response:
     """The document as it was when it ended. Nothing happens to one that has ended before."""
-    await service.stored(document_id, SURFACE)
+    await service.stored(document_id, caller, SURFACE)
     await service.cancel(document_id)
     return await document_so_far(document_id, service, link_to)
 
 
 @router.delete("/interleaved/{document_id}", responses=ERRORS, summary="Forget a stored document")
-async def delete_interleaved(document_id: str, service: RunningService) -> DeletedDocument:
+async def delete_interleaved(document_id: str, service: RunningService, caller: Asking) -> DeletedDocument:
     """One that is still being made is ended."""
-    await service.stored(document_id, SURFACE)
+    await service.stored(document_id, caller, SURFACE)
     await service.delete(document_id)
     return DeletedDocument(id=document_id)
 
@@ -116,7 +121,7 @@ async def interleaved_request(body: InterleavedRequest, service: Service) -> Doc
     return document_request(
         body,
         id=f"doc_{secrets.token_hex(16)}",
-        messages=await read_messages(body, Conversation(settings.limits, service.files)),
+        messages=await read_messages(body, Conversation(service)),
         max_tokens=body.max_tokens,
         images=images,
         backend=backend,

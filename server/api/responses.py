@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from server.api.beginning import begin_document
 from server.api.files import PictureLinks
 from server.api.responses_input import SURFACE
 from server.api.responses_listing import input_item_list
 from server.api.responses_request import response_request, response_view, store_request, stored_view
-from server.api.routing import ERRORS, JSONBodyRoute, RunningService, event_stream
+from server.api.routing import ERRORS, Asking, JSONBodyRoute, RunningService, event_stream
 from server.api.streaming import DocumentStream, whole_document
 from server.interleave.document import Document
 from server.interleave.renderers.responses import ResponseView, render_response
@@ -35,13 +36,14 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 @router.post("/responses", responses={**STREAM, **ERRORS}, summary="Respond with text and pictures")
 async def create_response(
-    body: ResponseRequest, request: Request, service: RunningService, link_to: PictureLinks
+    body: ResponseRequest, request: Request, service: RunningService, caller: Asking, link_to: PictureLinks
 ) -> Response:
     """Answer as OpenAI's responses do: every stretch of text is a message, every picture an image generation call."""
-    wanted = await response_request(body, service)
+    wanted = await response_request(body, service, caller)
     view = response_view(body, wanted, link_to)
     try:
-        document = await service.begin(wanted, store_request(body, view) if body.store else None)
+        store = store_request(body, view) if body.store else None
+        document = await begin_document(service, wanted, caller, request, store)
     except PromptError as error:
         param = "input" if error.param == "messages" else error.param
         raise APIError(400, f"{param}: {error}", param=param, code="invalid_prompt") from error
@@ -57,12 +59,13 @@ async def create_response(
 async def get_response(
     response_id: str,
     service: RunningService,
+    caller: Asking,
     link_to: PictureLinks,
     stream: Annotated[bool, Query(description="Send its events, and those to come.")] = False,
     starting_after: Annotated[int | None, Query(ge=0, description="Number of the last event that is known.")] = None,
 ) -> Response:
     """A response that was stored, as far as it is; as a stream, from where another one broke off."""
-    stored = await service.stored(response_id, SURFACE)
+    stored = await service.stored(response_id, caller, SURFACE)
     view = stored_view(stored, link_to)
     if not stream:
         return await response_so_far(response_id, service, view)
@@ -80,12 +83,13 @@ async def get_response(
 async def list_input_items(
     response_id: str,
     service: RunningService,
+    caller: Asking,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Annotated[Literal["asc", "desc"], Query(description="`desc` has the latest first.")] = "desc",
     after: Annotated[str | None, Query(description="Id of the item that comes before the first one.")] = None,
 ) -> Response:
     """The items of the request itself, not those of the responses that it goes on from."""
-    stored = await service.stored(response_id, SURFACE)
+    stored = await service.stored(response_id, caller, SURFACE)
     listing = await asyncio.to_thread(input_item_list, stored, limit, order == "desc", after)
     return Response(listing.model_dump_json(), media_type="application/json")
 
@@ -96,17 +100,17 @@ async def list_input_items(
     responses=ERRORS,
     summary="End a stored response",
 )
-async def cancel_response(response_id: str, service: RunningService, link_to: PictureLinks) -> Response:
+async def cancel_response(response_id: str, service: RunningService, caller: Asking, link_to: PictureLinks) -> Response:
     """The response as it was when it ended. Nothing happens to one that has ended before."""
-    stored = await service.stored(response_id, SURFACE)
+    stored = await service.stored(response_id, caller, SURFACE)
     await service.cancel(response_id)
     return await response_so_far(response_id, service, stored_view(stored, link_to))
 
 
 @router.delete("/responses/{response_id}", responses=ERRORS, summary="Forget a stored response")
-async def delete_response(response_id: str, service: RunningService) -> DeletedResponse:
+async def delete_response(response_id: str, service: RunningService, caller: Asking) -> DeletedResponse:
     """One that is still being made is ended."""
-    await service.stored(response_id, SURFACE)
+    await service.stored(response_id, caller, SURFACE)
     await service.delete(response_id)
     return DeletedResponse(id=response_id)
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from server.api.intake import Conversation, field_of
+from server.guard.caller import Caller
 from server.interleave.document import AnswerPart, AnswerText, Document
 from server.interleave.events import DocumentEvent
 from server.interleave.journal.base import DocumentNotFoundError, JournalTruncatedError, StoredDocument
@@ -66,10 +67,12 @@ class ResponseTurns:
 
     Args:
         service: has these.
+        caller: whose they must be.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, caller: Caller) -> None:
         self._service = service
+        self._caller = caller
         self._answered: dict[str, Answered] = {}
 
     async def before(self, previous_response_id: str | None) -> list[Turn]:
@@ -140,7 +143,7 @@ class ResponseTurns:
         """
         if response_id not in self._answered:
             try:
-                stored = await self._service.stored(response_id, SURFACE)
+                stored = await self._service.stored(response_id, self._caller, SURFACE)
                 require_ended_well(stored, param)
                 parts = parts_of(await self._service.events_so_far(response_id))
             except DocumentNotFoundError as error:

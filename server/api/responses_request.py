@@ -7,6 +7,7 @@ from server.api.chat_request import ANY_OBJECT
 from server.api.intake import Conversation, check_model, document_request, image_params, image_size
 from server.api.responses_input import ITEMS, SURFACE, ResponseTurns, Turn, read_turns, text_part
 from server.backend import Backend
+from server.guard.caller import Caller
 from server.interleave.document import DocumentRequest
 from server.interleave.journal.base import StoredDocument, StoreRequest
 from server.interleave.renderers.delivery import LinkTo
@@ -24,7 +25,7 @@ SAME_OPTIONS = {"size": "size", "output_format": "format", "partial_images": "pr
 """Fields of the tool, by the names that they have in ``images``."""
 
 
-async def response_request(body: ResponseRequest, service: Service) -> DocumentRequest:
+async def response_request(body: ResponseRequest, service: Service, caller: Caller) -> DocumentRequest:
     """The request for a document that a body stands for.
 
     Raises:
@@ -41,7 +42,7 @@ async def response_request(body: ResponseRequest, service: Service) -> DocumentR
     return document_request(
         body,
         id=f"{RESPONSE_PREFIX}{uuid.uuid4().hex}",
-        messages=await read_turns(await turns_of(body, service), Conversation(settings.limits, service.files)),
+        messages=await read_turns(await turns_of(body, service, caller), Conversation(service)),
         max_tokens=body.max_output_tokens,
         images=images,
         backend=backend,
@@ -79,13 +80,13 @@ def check_tool(tool: ImageGenerationTool, param: str, backend: Backend, settings
         image_size(tool.size, backend.drawing, settings.limits, f"{param}.size")
 
 
-async def turns_of(body: ResponseRequest, service: Service) -> list[Turn]:
+async def turns_of(body: ResponseRequest, service: Service, caller: Caller) -> list[Turn]:
     """The conversation: instructions, what came before, and what is said now.
 
     Raises:
         APIError: it refers to what is not there.
     """
-    reader = ResponseTurns(service)
+    reader = ResponseTurns(service, caller)
     instructions = []
     if body.instructions is not None:
         instructions = [Turn("system", ((text_part(body.instructions), "instructions"),), "instructions")]

@@ -8,7 +8,10 @@ from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 
+from server.api.body_values import MOST_VALUES, has_too_many_marks, has_too_many_values
+from server.guard.caller import Caller
 from server.schema.errors import ErrorResponse
 from server.service import Service
 
@@ -39,14 +42,23 @@ def event_stream(*events: str, last: str | None = None) -> dict[str, Any]:
 
 
 class JSONRequest(Request):
-    """A request whose body is JSON, and stricter JSON than Python's: no NaN, no half of a surrogate pair in a text."""
+    """A request whose body is JSON, and stricter JSON than Python's: no NaN, no half of a surrogate pair in a text.
+
+    It holds no more values than can be checked at once: what has more ends with status 413.
+    """
 
     async def json(self) -> Any:
         body = await self.body()
+        too_many = HTTPException(413, f"the body has more than {MOST_VALUES} values")
+        if has_too_many_marks(body):
+            raise too_many
         try:
-            return from_json(body, allow_inf_nan=False)
+            value = from_json(body, allow_inf_nan=False)
         except ValueError as error:
             raise json.JSONDecodeError(str(error), body.decode(errors="replace"), 0) from error
+        if has_too_many_values(value):
+            raise too_many
+        return value
 
 
 class JSONBodyRoute(APIRoute):
@@ -68,4 +80,11 @@ async def get_service(request: Request) -> Service:
     return service
 
 
+async def get_caller(request: Request) -> Caller:
+    """Who asks, as authentication has found out."""
+    caller: Caller = request.state.caller
+    return caller
+
+
 RunningService = Annotated[Service, Depends(get_service)]
+Asking = Annotated[Caller, Depends(get_caller)]

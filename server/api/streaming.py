@@ -17,7 +17,7 @@ from server.schema.errors import APIError
 from server.settings import ServerSettings
 from server.tasks import end
 
-UNAVAILABLE = frozenset({"shutdown", "engine_unavailable"})
+UNAVAILABLE = frozenset({"shutdown", "engine_unavailable", "overloaded"})
 """Codes of documents that failed here, but may succeed elsewhere or later."""
 
 logger = logging.getLogger(__name__)

@@ -32,20 +32,22 @@ def image_data_url(path: Path) -> str:
     return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def stream_document(url: str, body: dict[str, Any]) -> Iterator[InterleavedEvent]:
+def stream_document(url: str, body: dict[str, Any], api_key: str | None = None) -> Iterator[InterleavedEvent]:
     """Send a request and yield the events of its document, but for those of a newer server's kinds.
 
     Args:
         url: of the server.
         body: of the request, without ``stream``.
+        api_key: for servers that ask for one.
 
     Raises:
         UnreachableError: no connection, or it broke.
         RefusedError: an error response.
     """
+    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     try:
         with (
-            httpx.Client(timeout=TIMEOUT, trust_env=not is_loopback(url)) as client,
+            httpx.Client(headers=headers, timeout=TIMEOUT, trust_env=not is_loopback(url)) as client,
             connect_sse(client, "POST", f"{url.rstrip('/')}/v1/interleaved", json={**body, "stream": True}) as source,
         ):
             if source.response.is_error:

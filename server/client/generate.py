@@ -42,7 +42,15 @@ def request_body(prompt: str, pictures: list[Path], options: dict[str, Any], ima
     return {**body, "input": [*shown, {"type": "input_text", "text": prompt}]}
 
 
-def generate(url: str, answer: Answer, body: dict[str, Any], out: Path, console: Console, errors: Console) -> Exit:
+def generate(
+    url: str,
+    answer: Answer,
+    body: dict[str, Any],
+    out: Path,
+    console: Console,
+    errors: Console,
+    api_key: str | None = None,
+) -> Exit:
     """Send a request, show its document as it comes, and save it.
 
     Args:
@@ -52,11 +60,12 @@ def generate(url: str, answer: Answer, body: dict[str, Any], out: Path, console:
         out: folder for ``answer.html`` and the pictures.
         console: where the document is shown.
         errors: where it is said what went wrong.
+        api_key: for servers that ask for one.
     """
     view = TerminalView(console, os.environ)
     outcome = Exit.FAILED
     try:
-        for event in stream_document(url, body):
+        for event in stream_document(url, body, api_key):
             answer.apply(event)
             view.show(event)
             if isinstance(event, DocumentFailedEvent):

@@ -27,6 +27,7 @@ from server.llm.conversation import Message
 from server.pool.base import ImageFormat, SchedulerName
 
 Feedback = Literal["image", "none"]
+OnOverload = Literal["wait", "skip", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class ImageParams:
         feedback: ``"image"`` shows the model each picture that it drew before the text goes on; ``"none"`` does not,
             and the text goes on while the pictures are drawn.
         delivery: ``"url"`` puts each finished picture into the store of pictures, and readers get a link to it.
+        on_overload: what becomes of a picture for which the pool has too much to do: the answer waits for it, its part
+            fails and the text goes on, or the document fails.
     """
 
     max: int
@@ -61,6 +64,7 @@ class ImageParams:
     previews: int
     feedback: Feedback
     delivery: Delivery = "inline"
+    on_overload: OnOverload = "wait"
 
 
 @dataclass(frozen=True, slots=True)

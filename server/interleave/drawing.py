@@ -4,6 +4,8 @@ import asyncio
 import logging
 from contextlib import aclosing
 
+import torch
+
 from server.files.base import ImageStore, StorageError, new_image_id
 from server.interleave.document import ImageParams
 from server.interleave.events import (
@@ -15,9 +17,10 @@ from server.interleave.events import (
     ImageProgress,
     ImageQueued,
 )
+from server.interleave.limits import DocumentError, MakingLimits
 from server.interleave.outbox import UNNUMBERED
 from server.interleave.parts import ImageEvent, Part, Parts
-from server.llm.engine import EngineDeadError, EngineError, LLMEngine, Prompt
+from server.llm.engine import EngineDeadError, EngineError, LLMEngine, Priority, Prompt
 from server.pool.base import (
     Completed,
     DiffusionPool,
@@ -32,6 +35,8 @@ from server.pool.base import (
 logger = logging.getLogger(__name__)
 
 NEW = (UNNUMBERED, UNNUMBERED)
+OVERLOADED = "overloaded"
+POOL_IS_BEHIND = "too many pictures wait to be drawn"
 
 
 class Drawing:
@@ -47,10 +52,11 @@ class Drawing:
         params: how pictures of this answer are drawn.
         seed: of this picture.
         first: whether no other picture of this answer came before it.
+        dream_priority: of its requests to the engine.
         part: its place in the document.
         parts: take its events.
         files: keep the pictures that are delivered as links.
-        timeout_s: seconds from now in which it must be finished.
+        limits: how many seconds from now it must be finished in, and when the pool has fallen behind.
 
     Attributes:
         completed: whether the picture was drawn and, if it is delivered as a link, stored.
@@ -64,10 +70,11 @@ class Drawing:
         params: ImageParams,
         seed: int,
         first: bool,
+        dream_priority: Priority,
         part: Part,
         parts: Parts,
         files: ImageStore,
-        timeout_s: float,
+        limits: MakingLimits,
     ) -> None:
         self.completed = False
         self._id = id
@@ -76,11 +83,12 @@ class Drawing:
         self._params = params
         self._seed = seed
         self._first = first
+        self._dream_priority = dream_priority
         self._part = part
         self._parts = parts
         self._files = files
-        self._timeout_s = timeout_s
-        self._deadline = asyncio.get_running_loop().time() + timeout_s
+        self._limits = limits
+        self._deadline = asyncio.get_running_loop().time() + limits.image_timeout_s
         self._job: RenderJob | None = None
 
     async def dream(self, context: Prompt, negative: Prompt | None) -> None:
@@ -88,15 +96,23 @@ class Drawing:
 
         The engine keeps the states of recent contexts, so those of the negative prompt cost nothing the second time.
 
+        Does not begin where the pool has fallen behind and the answer would do without the picture.
+
         Raises:
             EngineDeadError: there will be no further text either.
+            DocumentError: the pool has fallen behind, and the answer would not do without the picture.
         """
+        if self._params.on_overload != "wait" and await self._pool_is_behind():
+            if self._params.on_overload == "fail":
+                raise DocumentError(OVERLOADED, POOL_IS_BEHIND)
+            self._fail(OVERLOADED, POOL_IS_BEHIND)
+            return
         try:
             async with asyncio.timeout_at(self._deadline):
-                states = await self._engine.dream_states(f"{self._id}-dream", context)
+                states = await self._dream_states("dream", context)
                 negative_states = None
                 if negative is not None:
-                    negative_states = await self._engine.dream_states(f"{self._id}-negative", negative)
+                    negative_states = await self._dream_states("negative", negative)
         except EngineDeadError:
             raise
         except EngineError:
@@ -122,6 +138,12 @@ class Drawing:
                 priority="normal" if self._first else "high",
                 timeout_s=self._deadline - asyncio.get_running_loop().time(),
             )
+
+    async def _pool_is_behind(self) -> bool:
+        return (await self._pool.load()).seconds_ahead > self._limits.pool_behind_s
+
+    async def _dream_states(self, name: str, context: Prompt) -> torch.Tensor:
+        return await self._engine.dream_states(f"{self._id}-{name}", context, self._dream_priority)
 
     async def render(self) -> RenderedImage | None:
         """Have the picture drawn, and stored if it is delivered as a link. None if that or :meth:`dream` failed."""
@@ -163,7 +185,7 @@ class Drawing:
         return Image(rendered.data, rendered.format, width, height, self._seed, new_image_id(), delivery)
 
     def _time_out(self) -> None:
-        self._fail("timeout", f"the picture was not finished within {self._timeout_s:g} seconds")
+        self._fail("timeout", f"the picture was not finished within {self._limits.image_timeout_s:g} seconds")
 
     def _fail(self, code: str, message: str) -> None:
         self._send(ImageFailed(*NEW, code, message))

@@ -15,6 +15,8 @@ Delivery = Literal["inline", "url"]
 Status = Literal["in_progress", "completed", "failed", "cancelled"]
 CANCELLED = "cancelled"
 """Code of the ``DocumentFailed`` of a document that was ended because nobody wanted it any more."""
+CONTENT_FILTERED = "content_filtered"
+"""Code of the ``ImageFailed`` of a picture that was drawn, and that a check refused."""
 
 
 @dataclass(frozen=True, slots=True)

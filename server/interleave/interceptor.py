@@ -22,7 +22,9 @@ stays in the document.
 
 Log probabilities, if they were asked for, are those of the tokens of text: not of dream tokens nor of the end token.
 
-A picture that failed, or is not fed back, is represented in the context by its dream queries alone.
+A picture that failed, or is not fed back, is represented in the context by its dream queries alone. So is one that the
+model asked for while the pool had fallen behind, where the request said ``on_overload: "skip"``: its part fails in
+DREAMING, and nothing of it is queued. With ``"fail"`` the document ends there, with ``DocumentFailed``.
 """
 
 import asyncio
@@ -39,6 +41,7 @@ from server.interleave.context import Context
 from server.interleave.document import DocumentRequest
 from server.interleave.drawing import Drawing
 from server.interleave.events import DocumentEvent, FinishReason, LengthLimit, Usage
+from server.interleave.limits import DEFAULT_LIMITS, MakingLimits
 from server.interleave.making import Making
 from server.interleave.outbox import Outbox
 from server.interleave.parts import Parts
@@ -46,7 +49,7 @@ from server.interleave.pending_logprobs import PendingLogprobs
 from server.interleave.sampling import AnswerSampling
 from server.interleave.seeds import derived_seed, random_seed
 from server.llm.detokenizer import IncrementalDetokenizer
-from server.llm.engine import EngineError, LLMEngine, Prompt, PromptImage, TokenChunk, TokenLogprobs
+from server.llm.engine import EngineError, LLMEngine, Priority, Prompt, PromptImage, TokenChunk, TokenLogprobs
 from server.llm.prompt import PromptBuilder
 from server.llm.stop_strings import StopStrings
 from server.pool.base import DiffusionPool, RenderedImage
@@ -79,7 +82,7 @@ class Interceptor:
         request: what to make.
         prompts: builds the engine's prompts.
         files: keep the pictures that are delivered as links.
-        image_timeout_s: seconds that one picture may take, its wait in the queue included.
+        limits: of the making.
 
     Attributes:
         state: what it is doing.
@@ -92,7 +95,7 @@ class Interceptor:
         request: DocumentRequest,
         prompts: PromptBuilder,
         files: ImageStore,
-        image_timeout_s: float = 300.0,
+        limits: MakingLimits = DEFAULT_LIMITS,
     ) -> None:
         self.state = State.DECODING
         self._steps: dict[State, Callable[[], Awaitable[State]]] = {
@@ -108,7 +111,7 @@ class Interceptor:
         self._prompts = prompts
         self._files = files
         self._sampling = AnswerSampling(engine, request, prompts.control_token_ids)
-        self._image_timeout_s = image_timeout_s
+        self._limits = limits
         seeds = (request.images.seed, request.seed, random_seed())
         self._image_seed = next(seed for seed in seeds if seed is not None)
 
@@ -116,7 +119,7 @@ class Interceptor:
         self._negative: Prompt | None = None
         self._detokenizer = IncrementalDetokenizer(engine.tokenizer)
         self._stop_strings = StopStrings(request.stop)
-        self._outbox = Outbox()
+        self._outbox = Outbox(limits.unread_bytes)
         self._logprobs = None if request.logprobs is None else PendingLogprobs(engine.tokenizer)
         self._parts = Parts(self._outbox.put, self._logprobs)
 
@@ -130,10 +133,16 @@ class Interceptor:
         self._finish_reason: FinishReason = "stop"
         self._length_limit: LengthLimit | None = None
 
-    async def events(self) -> AsyncGenerator[DocumentEvent, None]:
+    async def prepare(self) -> int:
         """See :class:`~server.interleave.making.DocumentMaker`."""
         # Tokenizing a long conversation takes longer than an event loop may stand still.
         await asyncio.to_thread(self._prepare)
+        return self._prompt_tokens
+
+    async def events(self) -> AsyncGenerator[DocumentEvent, None]:
+        """See :class:`~server.interleave.making.DocumentMaker`."""
+        if not self._prompt_tokens:
+            await self.prepare()
         request = self._request
         making = Making(request.id, request.model, self._outbox, self._answer, lambda: self.usage)
         async with aclosing(making.events()) as events:
@@ -221,7 +230,9 @@ class Interceptor:
         number = self._engine_requests
         self._engine_requests += 1
         sampling = self._sampling.of_request(number, max_tokens, may_dream, self._sampled)
-        return self._engine.generate(f"{self._request.id}-text-{number}", self._context.prompt, sampling)
+        # What has begun holds pictures and a reader: it goes before what has not.
+        priority: Priority = "normal" if number == 0 else "high"
+        return self._engine.generate(f"{self._request.id}-text-{number}", self._context.prompt, sampling, priority)
 
     def _tokens_left(self) -> tuple[LengthLimit, int]:
         """How many tokens may still be sampled, and what sets that limit."""
@@ -246,10 +257,11 @@ class Interceptor:
             params=self._request.images,
             seed=derived_seed(self._image_seed, number),
             first=number == 0,
+            dream_priority="high",
             part=self._parts.open_image(self._stop_strings.held),
             parts=self._parts,
             files=self._files,
-            timeout_s=self._image_timeout_s,
+            limits=self._limits,
         )
         self._drawings.append(drawing)
         return drawing

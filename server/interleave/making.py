@@ -14,6 +14,7 @@ from server.interleave.events import (
     FinishReason,
     Usage,
 )
+from server.interleave.limits import DocumentError
 from server.interleave.outbox import UNNUMBERED, Outbox
 from server.llm.engine import EngineDeadError, EngineError
 from server.tasks import end
@@ -28,15 +29,23 @@ class DocumentMaker(Protocol):
     def usage(self) -> Usage:
         """What the document has cost so far."""
 
+    async def prepare(self) -> int:
+        """Check the request and build its context, whose length in tokens is returned, pictures expanded.
+
+        Raises:
+            PromptError: the request does not fit the model.
+            SamplingError: the model cannot sample so.
+        """
+
     def events(self) -> AsyncGenerator[DocumentEvent, None]:
-        """The events of the document, to be read once.
+        """The events of the document, to be read once. Begins with :meth:`prepare`, unless that has been done.
 
         Closing it, or cancelling the task that reads it, aborts the engine's requests, cancels all image jobs within a
         step and returns when nothing of them is left. Failures after the first event are events.
 
         Raises:
-            PromptError: before the first event: the request does not fit the model, and nothing was started.
-            SamplingError: likewise: the model cannot sample so.
+            PromptError: before the first event, see :meth:`prepare`; nothing was started.
+            SamplingError: likewise.
         """
 
 
@@ -81,6 +90,9 @@ class Making:
         self._outbox.put(DocumentStarted(UNNUMBERED, self._id, self._model, int(time.time())))
         try:
             reason = await self._make()
+        except DocumentError as error:
+            logger.warning("document %s cannot go on: %s", self._id, error)
+            self._fail(error.code, str(error))
         except EngineDeadError:
             logger.exception("the engine died under document %s", self._id)
             self._fail("engine_unavailable", "the language model is not available")

@@ -4,7 +4,9 @@ import asyncio
 from collections import deque
 from dataclasses import replace
 
-from server.interleave.events import DocumentEvent, TextDelta
+from server.interleave.event_size import size_of
+from server.interleave.events import DocumentEvent, ImagePreview, TextDelta, is_last
+from server.interleave.limits import DocumentError
 
 UNNUMBERED = -1
 """The sequence of an event in the outbox, and the part of one whose part has no index yet: given on the way out."""
@@ -13,22 +15,36 @@ UNNUMBERED = -1
 class Outbox:
     """A queue of events with one reader. Events get their sequence numbers as they leave.
 
-    It never makes the writer wait: text that a slow reader has not taken grows into one delta, and everything else is
-    limited by the number of pictures.
+    It never makes the writer wait, who holds what others need: text that a slow reader has not taken grows into one
+    delta, and when too much waits, previews go first and then the document fails.
+
+    Args:
+        max_bytes: that may wait, about.
     """
 
-    def __init__(self) -> None:
-        self._events: deque[DocumentEvent] = deque()
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._events: deque[tuple[DocumentEvent, int]] = deque()
         self._filled = asyncio.Event()
         self._sequence = 0
 
     def put(self, event: DocumentEvent) -> None:
-        """Add an event."""
-        last = self._events[-1] if self._events else None
+        """Add an event.
+
+        Raises:
+            DocumentError: too much waits already. There is always room for the last event.
+        """
+        size = size_of(event)
+        if self._bytes + size > self._max_bytes and not is_last(event):
+            self._make_room(size)
+        last, last_size = self._events[-1] if self._events else (None, 0)
         if isinstance(event, TextDelta) and isinstance(last, TextDelta) and last.part == event.part:
-            self._events[-1] = replace(last, text=last.text + event.text, logprobs=last.logprobs + event.logprobs)
+            grown = replace(last, text=last.text + event.text, logprobs=last.logprobs + event.logprobs)
+            self._events[-1] = grown, last_size + size
         else:
-            self._events.append(event)
+            self._events.append((event, size))
+        self._bytes += size
         self._filled.set()
 
     async def take(self) -> DocumentEvent:
@@ -36,6 +52,15 @@ class Outbox:
         while not self._events:
             self._filled.clear()
             await self._filled.wait()
-        event = replace(self._events.popleft(), sequence=self._sequence)
+        event, size = self._events.popleft()
+        self._bytes -= size
+        event = replace(event, sequence=self._sequence)
         self._sequence += 1
         return event
+
+    def _make_room(self, size: int) -> None:
+        self._events = deque(waiting for waiting in self._events if not isinstance(waiting[0], ImagePreview))
+        self._bytes = sum(waiting_size for _, waiting_size in self._events)
+        # One event alone may be as large as it is.
+        if self._events and self._bytes + size > self._max_bytes:
+            raise DocumentError("reader_too_slow", f"the reader has left more than {self._max_bytes} bytes waiting")

@@ -13,6 +13,7 @@ from server.files.base import ImageStore
 from server.interleave.document import ImageParams
 from server.interleave.drawing import Drawing
 from server.interleave.events import DocumentEvent, FinishReason, Usage
+from server.interleave.limits import DEFAULT_LIMITS, MakingLimits
 from server.interleave.making import Making
 from server.interleave.outbox import Outbox
 from server.interleave.parts import Parts
@@ -50,7 +51,7 @@ class TextToImage:
         request: what to make.
         prompts: builds the engine's prompts.
         files: keep the pictures that are delivered as links.
-        image_timeout_s: seconds that one picture may take, its wait in the queue included.
+        limits: of the making.
     """
 
     def __init__(
@@ -60,25 +61,29 @@ class TextToImage:
         request: TextToImageRequest,
         prompts: PromptBuilder,
         files: ImageStore,
-        image_timeout_s: float = 300.0,
+        limits: MakingLimits = DEFAULT_LIMITS,
     ) -> None:
         self._engine = engine
         self._pool = pool
         self._request = request
         self._prompts = prompts
         self._files = files
-        self._image_timeout_s = image_timeout_s
+        self._limits = limits
         self._seed = random_seed() if request.images.seed is None else request.images.seed
-        self._outbox = Outbox()
+        self._outbox = Outbox(limits.unread_bytes)
         self._parts = Parts(self._outbox.put)
         self._drawings: list[Drawing] = []
-        self._prompt_tokens = 0
+        self._contexts: tuple[Prompt, Prompt | None] | None = None
+
+    async def prepare(self) -> int:
+        """See :class:`~server.interleave.making.DocumentMaker`."""
+        prompt, _ = await self._build_prompts_once()
+        return len(prompt.token_ids)
 
     async def events(self) -> AsyncGenerator[DocumentEvent, None]:
         """See :class:`~server.interleave.making.DocumentMaker`."""
+        prompt, negative = await self._build_prompts_once()
         request = self._request
-        prompt, negative = await asyncio.to_thread(self._build_prompts)
-        self._prompt_tokens = len(prompt.token_ids)
         making = Making(
             request.id, request.model, self._outbox, lambda: self._make(prompt, negative), lambda: self.usage
         )
@@ -91,11 +96,16 @@ class TextToImage:
         """What the document has cost so far. All pictures come from one dream, which is counted once."""
         images = sum(drawing.completed for drawing in self._drawings)
         return Usage(
-            prompt_tokens=self._prompt_tokens,
+            prompt_tokens=len(self._contexts[0].token_ids) if self._contexts else 0,
             image_tokens=len(self._engine.config.dream_block) if self._drawings else 0,
             images=images,
             denoising_steps=images * self._request.images.steps,
         )
+
+    async def _build_prompts_once(self) -> tuple[Prompt, Prompt | None]:
+        if self._contexts is None:
+            self._contexts = await asyncio.to_thread(self._build_prompts)
+        return self._contexts
 
     def _build_prompts(self) -> tuple[Prompt, Prompt | None]:
         """The contexts of the description and, if it plays a part, of the negative prompt."""
@@ -115,6 +125,8 @@ class TextToImage:
             async with asyncio.TaskGroup() as renderings:
                 for drawing in self._drawings:
                     renderings.create_task(drawing.render(), name=f"drawing for {self._request.id}")
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
         finally:
             self._parts.end_text()
         return "stop"
@@ -127,8 +139,9 @@ class TextToImage:
             params=self._request.images,
             seed=derived_seed(self._seed, number),
             first=True,  # none of them holds a place in the language model while it waits
+            dream_priority="normal",
             part=self._parts.open_image(held=0),
             parts=self._parts,
             files=self._files,
-            timeout_s=self._image_timeout_s,
+            limits=self._limits,
         )

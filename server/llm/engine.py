@@ -11,6 +11,9 @@ from tokenizers import Tokenizer
 from models.dreamllm.configuration import DreamLLMConfig
 from server.llm.conversation import pixels_digest
 
+Priority = Literal["normal", "high"]
+"""``"high"`` goes before all that is ``"normal"`` and waits: the later requests of an answer that has begun."""
+
 IMPOSSIBLE = -9999.0
 """Stands for the log probability of minus infinity, which JSON has no number for. OpenAI writes the same."""
 
@@ -142,6 +145,21 @@ class TokenChunk:
     logprobs: tuple[TokenLogprobs, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """How busy the engine is.
+
+    Attributes:
+        running: requests that are computed.
+        waiting: requests that wait for a place in a batch, or for room in the KV cache.
+        kv_usage: share of the KV cache that requests hold, 0 to 1. What is only kept for its prefix does not count.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    kv_usage: float = 0.0
+
+
 class LLMEngine(Protocol):
     """The language model behind an answer. All but :meth:`check` is called on one event loop.
 
@@ -151,6 +169,7 @@ class LLMEngine(Protocol):
         chat_template: Jinja source.
         eos_token_id: ends an answer.
         max_model_len: tokens that a context may hold, pictures expanded.
+        kv_tokens: tokens that the KV cache holds, of all contexts together.
     """
 
     config: DreamLLMConfig
@@ -158,6 +177,7 @@ class LLMEngine(Protocol):
     chat_template: str
     eos_token_id: int
     max_model_len: int
+    kv_tokens: int
 
     def check(self, sampling: Sampling) -> None:
         """Return if the engine can sample so. From any thread but the event loop's: a JSON schema takes milliseconds.
@@ -167,7 +187,9 @@ class LLMEngine(Protocol):
         """
         ...
 
-    def generate(self, request_id: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TokenChunk, None]:
+    def generate(
+        self, request_id: str, prompt: Prompt, sampling: Sampling, priority: Priority = "normal"
+    ) -> AsyncGenerator[TokenChunk, None]:
         """Sample tokens after a prompt. Closing the iterator aborts the request.
 
         Raises:
@@ -175,7 +197,7 @@ class LLMEngine(Protocol):
         """
         ...
 
-    async def dream_states(self, request_id: str, prompt: Prompt) -> torch.Tensor:
+    async def dream_states(self, request_id: str, prompt: Prompt, priority: Priority = "normal") -> torch.Tensor:
         """States ``[num_dream_queries, hidden_size]`` of the queries placed after the context.
 
         The context is given without the dream token; the engine appends the whole dream block. Cancelling the
@@ -185,6 +207,10 @@ class LLMEngine(Protocol):
 
     async def abort(self, request_id: str) -> None:
         """Stop a request and free what it holds: its call ends with an EngineError. Unknown ids are ignored."""
+        ...
+
+    def load(self) -> EngineLoad:
+        """How busy the engine was at its latest step."""
         ...
 
     async def health(self) -> None:

@@ -55,6 +55,8 @@ class PromptBuilder:
     def __init__(self, engine: LLMEngine) -> None:
         self._config = engine.config
         self._max_model_len = engine.max_model_len
+        # No text that is longer than this fits, however it is cut into tokens. Counting letters takes no time.
+        self._max_letters = engine.max_model_len * max(map(len, engine.tokenizer.get_vocab()))
         self._special = special_tokens(engine.tokenizer)
         self._bos_token_id: int = engine.config.text_config.bos_token_id
         self._template_tokens = {
@@ -81,6 +83,7 @@ class PromptBuilder:
         """
         texts = [part.text for message in messages for part in message.parts if isinstance(part, TextPart)]
         images = [part for message in messages for part in message.parts if isinstance(part, ImagePart)]
+        self._check_letters(sum(map(len, texts)), "messages")
         token_ids = self._encode_rendered(*self._render(messages), texts)
         if token_ids.count(self._config.image_token_id) != len(images):
             raise PromptError("messages", "the chat template has no place for a picture of this conversation")
@@ -96,6 +99,7 @@ class PromptBuilder:
         Raises:
             PromptError: the text leaves no room for the dream queries.
         """
+        self._check_letters(len(text), param)
         prompt = Prompt((self._bos_token_id, *self.encode_text(text, param)))
         return self._fitting(prompt, param, len(self._config.dream_block))
 
@@ -119,6 +123,12 @@ class PromptBuilder:
         if not self.control_token_ids.isdisjoint(ids):
             raise PromptError(param, "the text holds a control token of the model")
         return ids
+
+    def _check_letters(self, letters: int, param: str) -> None:
+        if letters > self._max_letters:
+            raise PromptError(
+                param, f"{letters} letters are more than the context of {self._max_model_len} tokens holds"
+            )
 
     def _fitting(self, prompt: Prompt, param: str, more: int = 0) -> Prompt:
         needed = expanded_length(prompt, self._config) + more + 1

@@ -51,6 +51,8 @@ def engine_args(checkpoint: Path, settings: LLMSettings) -> AsyncEngineArgs:
         tensor_parallel_size=settings.tensor_parallel_size,
         enforce_eager=on_cpu if settings.enforce_eager is None else settings.enforce_eager,
         enable_prefix_caching=True,
+        # The later requests of an answer go before the first ones of others, and are preempted after them.
+        scheduling_policy="priority",
         mm_processor_cache_gb=settings.image_cache_gib,
         # Sampling defaults are the request's business, not the checkpoint's.
         generation_config="vllm",

@@ -25,13 +25,16 @@ from models.dreamllm import DreamLLMConfig
 from models.vllm_plugin import register
 from models.vllm_plugin.dream_capture import CAPTURE_ARG, DreamCaptureWorkerExtension
 from server.llm.dream_cache import DreamStateCache
-from server.llm.engine import EngineDeadError, EngineError, Prompt, Sampling, TokenChunk
+from server.llm.engine import EngineDeadError, EngineError, EngineLoad, Priority, Prompt, Sampling, TokenChunk
 from server.llm.vllm_arguments import engine_config
+from server.llm.vllm_load import LatestLoad
 from server.llm.vllm_processes import inheritance
 from server.llm.vllm_sampling import check_sampling, sampling_params, token_logprobs
 from server.settings import LLMSettings
 
 DISCARD_LIMIT_S = 10
+PRIORITIES: dict[Priority, int] = {"normal": 0, "high": -1}
+"""As vLLM counts them: the smaller goes first, and is preempted last."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +47,17 @@ class VLLMEngine:
         dream_cache: recent dream states.
     """
 
-    def __init__(self, llm: AsyncLLM, tokenizer: PreTrainedTokenizerFast, dream_state_cache: int) -> None:
+    def __init__(
+        self, llm: AsyncLLM, tokenizer: PreTrainedTokenizerFast, dream_state_cache: int, latest_load: LatestLoad
+    ) -> None:
         self.llm = llm
+        self._latest_load = latest_load
         self.config: DreamLLMConfig = llm.model_config.hf_config
         self.tokenizer: Tokenizer = tokenizer.backend_tokenizer
         self.chat_template = cast(str, tokenizer.chat_template)
         self.eos_token_id = cast(int, tokenizer.eos_token_id)
         self.max_model_len: int = llm.model_config.max_model_len
+        self.kv_tokens = cast(int, llm.vllm_config.cache_config.kv_cache_size_tokens)
         empty_prompt = Prompt((cast(int, tokenizer.bos_token_id),))
         self.dream_cache = DreamStateCache(dream_state_cache, permanent=empty_prompt)
 
@@ -72,12 +79,14 @@ class VLLMEngine:
         register()
         logging.getLogger("vllm").setLevel(settings.log_level)
         logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+        latest_load = LatestLoad()
         with inheritance(settings):
             try:
-                llm = AsyncLLM.from_vllm_config(engine_config(checkpoint, settings))
+                config = engine_config(checkpoint, settings)
+                llm = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda *_: latest_load])
             except (RuntimeError, ValueError, OSError, VLLMError) as error:
                 raise EngineError(f"vLLM did not start: {error}") from error
-        return cls(llm, tokenizer, settings.dream_state_cache)
+        return cls(llm, tokenizer, settings.dream_state_cache, latest_load)
 
     async def shutdown(self) -> None:
         """Stop vLLM's processes. Requests that still run end with an :class:`EngineError`."""
@@ -92,11 +101,13 @@ class VLLMEngine:
         """See :meth:`LLMEngine.check`."""
         check_sampling(sampling, self.llm.vllm_config, self.llm.tokenizer)
 
-    async def generate(self, request_id: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TokenChunk, None]:
+    async def generate(
+        self, request_id: str, prompt: Prompt, sampling: Sampling, priority: Priority = "normal"
+    ) -> AsyncGenerator[TokenChunk, None]:
         """See :meth:`LLMEngine.generate`. A request aborted from elsewhere ends with an :class:`EngineError`."""
         with _engine_errors():
             params = sampling_params(sampling)
-        async with aclosing(self._run(request_id, prompt, params)) as outputs:
+        async with aclosing(self._run(request_id, prompt, params, priority)) as outputs:
             async for output in outputs:
                 completion = output.outputs[0]
                 yield TokenChunk(
@@ -107,14 +118,14 @@ class VLLMEngine:
                     logprobs=token_logprobs(completion, sampling.logprobs),
                 )
 
-    async def dream_states(self, request_id: str, prompt: Prompt) -> torch.Tensor:
+    async def dream_states(self, request_id: str, prompt: Prompt, priority: Priority = "normal") -> torch.Tensor:
         """See :meth:`LLMEngine.dream_states`. On the CPU, in the model's dtype; shared, so not to be written to."""
         states = self.dream_cache.get(prompt)
         if states is not None:
             return states
         dream = Prompt((*prompt.token_ids, *self.config.dream_block), prompt.images)
         for skip_prefix_cache in (False, True):
-            states = await self._capture(request_id, dream, skip_prefix_cache)
+            states = await self._capture(request_id, dream, skip_prefix_cache, priority)
             if states is not None:
                 self.dream_cache.put(prompt, states)
                 return states
@@ -124,11 +135,18 @@ class VLLMEngine:
         with _engine_errors():
             await self.llm.abort(request_id)
 
+    def load(self) -> EngineLoad:
+        """See :meth:`LLMEngine.load`."""
+        # vLLM tells its load with what it sends. After requests that were aborted it sends nothing.
+        return self._latest_load.load if self.llm.get_num_unfinished_requests() else EngineLoad()
+
     async def health(self) -> None:
         with _engine_errors():
             await self.llm.check_health()
 
-    async def _capture(self, request_id: str, dream: Prompt, skip_prefix_cache: bool) -> torch.Tensor | None:
+    async def _capture(
+        self, request_id: str, dream: Prompt, skip_prefix_cache: bool, priority: Priority
+    ) -> torch.Tensor | None:
         """Run a context with its dream block once. None when the prefix cache spared vLLM some of the queries."""
         params = SamplingParams(
             max_tokens=1,
@@ -140,7 +158,7 @@ class VLLMEngine:
             extra_args={CAPTURE_ARG: request_id},
         )
         try:
-            async with aclosing(self._run(request_id, dream, params)) as outputs:
+            async with aclosing(self._run(request_id, dream, params, priority)) as outputs:
                 async for _ in outputs:
                     pass
             return await self._take_states(request_id)
@@ -172,7 +190,7 @@ class VLLMEngine:
         return cast(list[Any], await self.llm.collective_rpc(method.__name__, args=args))
 
     async def _run(
-        self, request_id: str, prompt: Prompt, params: SamplingParams
+        self, request_id: str, prompt: Prompt, params: SamplingParams, priority: Priority = "normal"
     ) -> AsyncGenerator[RequestOutput, None]:
         placeholders = prompt.token_ids.count(self.config.image_token_id)
         if placeholders != len(prompt.images):
@@ -183,7 +201,8 @@ class VLLMEngine:
             tokens["multi_modal_uuids"] = {"image": [image.id for image in prompt.images]}
         with _engine_errors():
             rendered = await self._render(tokens)
-            async with aclosing(self.llm.generate(rendered, params, request_id)) as outputs:
+            request = self.llm.generate(rendered, params, request_id, priority=PRIORITIES[priority])
+            async with aclosing(request) as outputs:
                 async for output in outputs:
                     reason = output.outputs[0].finish_reason
                     if reason not in (None, "stop", "length"):

@@ -67,12 +67,15 @@ class PoolLoad:
         running: jobs in a batch.
         seconds_ahead: work of all of them at the measured speed.
         workers_alive: workers that could take a job now.
+        steps_per_s: denoising steps that all of them make in a second with full batches, counted in steps of a picture
+            of the checkpoint's own size; None until it has been measured.
     """
 
     queue_depth: int
     running: int
     seconds_ahead: float
     workers_alive: int
+    steps_per_s: float | None = None
 
 
 class DiffusionPool(Protocol):

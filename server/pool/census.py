@@ -38,6 +38,7 @@ class PoolCensus:
             running=self.held,
             seconds_ahead=self._seconds(self._job_steps),
             workers_alive=len(self.workers),
+            steps_per_s=self._steps_per_s or None,
         )
 
     def place_in_line(self, cost: float, ahead: int) -> Queued:
@@ -63,9 +64,12 @@ class PoolCensus:
     def _job_steps(self) -> float:
         return self.cost + sum(worker.steps_ahead for worker in self.workers)
 
+    @property
+    def _steps_per_s(self) -> float:
+        return sum(worker.step_times.job_steps_per_s(worker.max_batch) for worker in self.workers)
+
     def _seconds(self, job_steps: float) -> float:
-        speed = sum(worker.step_times.job_steps_per_s(worker.max_batch) for worker in self.workers)
-        return job_steps / speed if speed else 0.0
+        return job_steps / self._steps_per_s if self.workers else 0.0
 
 
 class CensusTaker:

@@ -142,6 +142,7 @@ class LocalPool:
             running=sum(len(line) for line in lines.values()) - waiting,
             seconds_ahead=self._seconds_ahead(lines.values(), step_times) if step_times else 0.0,
             workers_alive=int(self._pipeline.alive),
+            steps_per_s=step_times.job_steps_per_s(self._max_batch) if step_times else None,
         )
 
     async def health(self) -> None:

@@ -65,7 +65,7 @@ ImageSource = Annotated[
     str,
     Field(
         description="A picture as a data URL: PNG, JPEG, WebP or GIF (its first frame), in base64. Or the URL of a "
-        "picture that this server drew and still has.",
+        "picture that this server drew and still has. Or an https URL, if the server fetches pictures from its host.",
         examples=[
             "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
         ],

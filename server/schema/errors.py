@@ -4,7 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-ErrorType = Literal["invalid_request_error", "server_error", "service_unavailable_error"]
+CONTENT_POLICY_VIOLATION = "content_policy_violation"
+"""OpenAI's code, with status 400, for a request whose words or whose pictures a check refuses."""
+
+ErrorType = Literal["invalid_request_error", "server_error", "service_unavailable_error", "rate_limit_error"]
 
 
 class ErrorBody(BaseModel):

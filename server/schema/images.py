@@ -56,7 +56,9 @@ class ImagesRequest(DrawingOptions):
     )
 
     background: Literal["auto", "opaque"] = Field(default="auto", description="Pictures are opaque.")
-    moderation: Literal["auto"] = Field(default="auto", description="Read for compatibility: nothing is moderated.")
+    moderation: Literal["auto"] = Field(
+        default="auto", description="Read for compatibility: what is refused is the server's to say."
+    )
     output_compression: Literal[100] = Field(
         default=100, description="Read for compatibility: how much is compressed cannot be chosen."
     )

@@ -61,6 +61,11 @@ class ImageOptions(DrawingOptions):
         description="Whether the answer holds the finished pictures themselves, or links to them that can be read for "
         "a time. Previews are always in the answer.",
     )
+    on_overload: Literal["wait", "skip", "fail"] = Field(
+        default="wait",
+        description="What becomes of a picture that the model asks for while too many others wait to be drawn: the "
+        "answer waits for it, goes on without it, or ends with an error.",
+    )
     feedback: Literal["image", "none"] | None = Field(
         default=None,
         description="Whether the model sees the pictures that it drew. By default as the model was trained.",

@@ -30,9 +30,10 @@ class SamplingOptions(RequestModel):
     )
     top_k: int | None = Field(
         default=None,
-        ge=0,
+        ge=-1,
         le=MAX_COUNT,
-        description="Keep the k likeliest tokens; 0 keeps all. By default the checkpoint's, else 0.",
+        description="Keep the k likeliest tokens; 0 keeps all, and so does -1, which vLLM's clients know. "
+        "By default the checkpoint's, else 0.",
     )
     min_p: float | None = Field(
         default=None,

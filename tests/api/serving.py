@@ -21,6 +21,7 @@ from tests.scripted import EOS, ScriptedEngine, ScriptedPool, TokenItem
 DRAWING = DrawingDefaults(64, 64, size_multiple=16, steps=4, guidance_scale=3.0, scheduler="ddpm")
 TEXT = TextDefaults(temperature=0.5, top_p=0.9, top_k=40)
 MODEL = {"served_name": "scripted"}
+NO_AUTH: dict[str, Any] = {"enabled": False}
 
 
 def scripted_backend(engine: ScriptedEngine, pool: ScriptedPool) -> OpenBackend:
@@ -82,7 +83,9 @@ async def in_memory(
 ) -> AsyncIterator[Running]:
     """The app without a socket. Not waited for: it may still be loading."""
     engine, pool = engine or scripted_engine(), pool or ScriptedPool()
-    app = create_app(Settings(**{"model": MODEL, **settings}), open_backend or scripted_backend(engine, pool))
+    app = create_app(
+        Settings(**{"model": MODEL, "auth": NO_AUTH, **settings}), open_backend or scripted_backend(engine, pool)
+    )
     async with LifespanManager(app) as manager:
         transport = httpx.ASGITransport(manager.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://dreamserve") as client:
@@ -108,7 +111,7 @@ async def on_socket(
 ) -> AsyncIterator[Listening]:
     """The app on a socket of this machine, ready. A test that takes longer than the limit hangs."""
     engine, pool = engine or scripted_engine(), pool or ScriptedPool()
-    settings = {"model": MODEL, **settings, "server": {"port": 0, **settings.get("server", {})}}
+    settings = {"model": MODEL, "auth": NO_AUTH, **settings, "server": {"port": 0, **settings.get("server", {})}}
     app = create_app(Settings(**settings), scripted_backend(engine, pool))
     announced = asyncio.get_running_loop().create_future()
     server = HTTPServer(app, app.state.service, on_ready=announced.set_result)

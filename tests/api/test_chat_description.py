@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from server.app import create_app
 from server.settings import Settings
-from tests.api.serving import Running, scripted_backend, scripted_engine
+from tests.api.serving import NO_AUTH, Running, scripted_backend, scripted_engine
 from tests.scripted import ScriptedPool
 
 
@@ -34,7 +34,7 @@ async def test_every_field_of_a_request_is_described(schema: dict[str, Any]) -> 
 
 
 async def test_types_of_streams_and_responses_do_not_share_names() -> None:
-    app = create_app(Settings(), scripted_backend(scripted_engine(), ScriptedPool()))
+    app = create_app(Settings(auth=NO_AUTH), scripted_backend(scripted_engine(), ScriptedPool()))  # type: ignore[arg-type]
     of_routes = get_openapi(title=app.title, version=app.version, routes=app.routes)["components"]["schemas"]
     of_all = app.openapi()["components"]["schemas"]
 

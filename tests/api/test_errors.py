@@ -1,5 +1,7 @@
 """Every failure has OpenAI's shape."""
 
+from typing import Any
+
 import pytest
 
 from server.llm.engine import EngineDeadError, EngineError, SamplingError
@@ -41,6 +43,42 @@ async def test_a_body_that_is_too_large_is_refused_whether_or_not_its_length_is_
     assert response.status_code == 413
     assert response.json()["error"]["message"] == "the body has more than 1000 bytes"
     assert fits.status_code == 200
+
+
+PART = {"type": "text", "text": "a"}
+MUCH = {
+    "parts": {"input": [PART] * 7000},
+    "messages": {"messages": [{"role": "user", "content": [PART] * 100}] * 70},
+    "unknown fields": {"input": "a", **{f"field {n}": 1 for n in range(20_000)}},
+    "unknown fields further down": {"input": [{**PART, **{f"field {n}": 1 for n in range(20_000)}}]},
+    "biases of no token": {"input": "a", "logit_bias": {f"token {n}": 1 for n in range(20_000)}},
+    "lists in lists": {"input": [[[[PART] * 40] * 40] * 40]},
+}
+
+
+@pytest.mark.parametrize("body", MUCH.values(), ids=MUCH)
+async def test_a_body_of_more_values_than_can_be_checked_at_once_is_refused(
+    running: Running, body: dict[str, Any]
+) -> None:
+    response = await running.client.post("/v1/interleaved", json=body)
+
+    assert response.status_code == 413
+    assert response.json()["error"]["message"] == "the body has more than 20000 values"
+
+
+async def test_a_body_that_may_hold_far_more_values_is_not_even_read(running: Running) -> None:
+    response = await running.client.post("/v1/interleaved", content=b"[" * 1_000_001)
+
+    assert response.status_code == 413
+
+
+async def test_what_is_not_looked_at_may_be_as_much_as_it_likes(running: Running) -> None:
+    token = {"token": "a", "bytes": [97], "logprob": -1.0, "top_logprobs": []}
+    said = {"type": "output_text", "text": "a", "annotations": [], "logprobs": [token] * 7000}
+    turns = [{"role": "assistant", "content": [said]}, {"role": "user", "content": "Go on."}]
+    response = await running.client.post("/v1/responses", json={"input": turns})
+
+    assert response.status_code == 200, response.text
 
 
 async def test_what_the_model_cannot_sample_names_the_field() -> None:

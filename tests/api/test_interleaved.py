@@ -139,9 +139,10 @@ async def test_how_text_is_sampled_is_the_checkpoints_choice_unless_the_request_
 
         await app.client.post("/v1/interleaved", json={"input": "Show me."})
         await app.client.post("/v1/interleaved", json={"input": "x", "temperature": 0, "top_p": 0.2, "top_k": 0})
+        await app.client.post("/v1/interleaved", json={"input": "x", "top_k": -1})  # vLLM's other name for all tokens
 
-    chosen = [(c.sampling.temperature, c.sampling.top_p, c.sampling.top_k) for c in app.engine.calls[-2:]]
-    assert chosen == [(0.5, 0.9, 40), (0, 0.2, 0)]
+    chosen = [(c.sampling.temperature, c.sampling.top_p, c.sampling.top_k) for c in app.engine.calls[-3:]]
+    assert chosen == [(0.5, 0.9, 40), (0, 0.2, 0), (0.5, 0.9, 0)]
 
 
 async def test_what_is_said_about_sampling_reaches_the_model() -> None:

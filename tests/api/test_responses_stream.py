@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from server.interleave.journal.base import SERVER_LOST
 from server.pool.base import Completed, Queued, RenderError, RenderJob
-from tests.api.responding import URL, frames, message, outline, picture, read, split, stored, streamed
+from tests.api.responding import URL, frames, message, outline, picture, read, respond, split, stored, streamed
 from tests.api.serving import in_memory, on_socket, scripted_engine, until
 from tests.redis_server import RedisServer
 from tests.scripted import DREAM, EOS, Gate, JobItem, ScriptedPool, drawing, rendered
@@ -220,3 +221,20 @@ async def test_a_stream_whose_beginning_is_not_kept_cannot_be_resumed() -> None:
 
     assert gone.status_code == 410
     assert gone.json()["error"]["code"] == "journal_truncated"
+
+
+async def test_who_saw_more_than_a_lost_server_left_behind_is_told_of_its_end() -> None:
+    gate = Gate()
+    async with in_memory(scripted_engine(["Once", gate, EOS])) as app:
+        await app.ready()
+        url = f"{URL}/{(await respond(app, background=True))['id']}?stream=true"
+        await gate.reached.wait()
+        [document] = app.service.documents
+        document.fail(SERVER_LOST, "the server that made the document was lost")
+        await until(lambda: not app.service.documents)
+        whole = read(split((await app.client.get(url)).text))
+        rest = read(split((await app.client.get(f"{url}&starting_after=90")).text))
+
+    assert outline(rest) == ["failed"]
+    assert rest == [{**whole[-1], "sequence_number": 91}]
+    assert [event["sequence_number"] for event in whole] == list(range(len(whole)))

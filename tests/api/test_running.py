@@ -72,7 +72,7 @@ async def test_a_document_that_fails_before_it_ran_ends_with_its_error_and_is_cl
 async def test_a_reader_who_leaves_ends_a_document_only_if_it_is_not_stored(stored: bool) -> None:
     gate = Gate()
     script = Script(gate)
-    log = DocumentLog(Record("doc", "interleaved", b"{}", False, 1), 10**6, lambda *_: None, lambda _: None)
+    log = DocumentLog(Record("doc", "alice", "interleaved", b"{}", False, 1), 10**6, lambda *_: None, lambda _: None)
     events = script.events()
     outlet = log if stored else Handover()
     document = RunningDocument("doc", await anext(events), events, lambda: USAGE, lambda _: None, outlet)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from httpx_sse import aconnect_sse
 
+from server.guard.caller import ANONYMOUS
 from server.observe.metrics import DOCUMENTS
 from server.pool.base import Completed, Progress, Queued, RenderedImage
 from tests.api.serving import Listening, Running, in_memory, on_socket, scripted_engine, until
@@ -232,7 +233,7 @@ async def test_a_document_of_one_surface_is_not_shown_by_another() -> None:
         await app.ready()
         document = (await app.client.post("/v1/interleaved", json={"input": "a", "store": True})).json()
 
-        assert (await app.service.stored(document["id"], "interleaved")).status == "completed"
+        assert (await app.service.stored(document["id"], ANONYMOUS, "interleaved")).status == "completed"
         assert (await app.client.get(f"/v1/chat/completions/{document['id']}")).status_code == 404
 
 

@@ -69,7 +69,7 @@ BAD_REQUESTS: list[tuple[str, dict[str, Any] | list[Any] | str, str | None, str]
     ("max_tokens in quotes", {"input": "a", "max_tokens": "5"}, "max_tokens", "invalid_type"),
     ("temperature", {"input": "a", "temperature": 2.5}, "temperature", "invalid_value"),
     ("top_p", {"input": "a", "top_p": 0}, "top_p", "invalid_value"),
-    ("top_k", {"input": "a", "top_k": -1}, "top_k", "invalid_value"),
+    ("top_k", {"input": "a", "top_k": -2}, "top_k", "invalid_value"),
     ("min_p", {"input": "a", "min_p": 1.1}, "min_p", "invalid_value"),
     ("repetition_penalty", {"input": "a", "repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
     ("presence_penalty", {"input": "a", "presence_penalty": 2.1}, "presence_penalty", "invalid_value"),

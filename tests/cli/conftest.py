@@ -2,24 +2,29 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
 
 import pytest
 
 from server.app import create_app
 from server.http_server import HTTPServer
 from server.settings import Settings
-from tests.api.serving import MODEL, scripted_backend
+from tests.api.serving import MODEL, NO_AUTH, scripted_backend
 from tests.scripted import ScriptedEngine, ScriptedPool
 
-StartServer = Callable[[ScriptedEngine, ScriptedPool], str]
+
+class StartServer(Protocol):
+    """Starts a server, and tells its URL."""
+
+    def __call__(self, engine: ScriptedEngine, pool: ScriptedPool, auth: dict[str, Any] = NO_AUTH) -> str: ...
 
 
 @contextmanager
-def serving(engine: ScriptedEngine, pool: ScriptedPool) -> Iterator[str]:
+def serving(engine: ScriptedEngine, pool: ScriptedPool, auth: dict[str, Any] = NO_AUTH) -> Iterator[str]:
     """A ready server; yields its URL."""
-    settings = Settings(model=MODEL, server={"port": 0})  # type: ignore[arg-type]
+    settings = Settings(model=MODEL, auth=auth, server={"port": 0})  # type: ignore[arg-type]
     app = create_app(settings, scripted_backend(engine, pool))
     announced: queue.Queue[str] = queue.Queue()
     server = HTTPServer(app, app.state.service, on_ready=announced.put)
@@ -36,4 +41,4 @@ def serving(engine: ScriptedEngine, pool: ScriptedPool) -> Iterator[str]:
 def start_server() -> Iterator[StartServer]:
     """Starts servers that stop after the test."""
     with ExitStack() as servers:
-        yield lambda engine, pool: servers.enter_context(serving(engine, pool))
+        yield lambda engine, pool, auth=NO_AUTH: servers.enter_context(serving(engine, pool, auth))

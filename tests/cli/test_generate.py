@@ -266,7 +266,7 @@ def test_control_characters_of_the_model_do_not_reach_the_terminal() -> None:
 
 
 def test_control_characters_of_a_server_do_not_reach_the_terminal(tmp_path: Path) -> None:
-    def refuse(url: str, body: dict[str, Any]) -> Iterator[StreamEvent]:
+    def refuse(url: str, body: dict[str, Any], api_key: str | None) -> Iterator[StreamEvent]:
         raise RefusedError("no\x1b[2J")
         yield
 
@@ -285,7 +285,7 @@ def generated(stream: Callable[..., Iterator[StreamEvent]], out: Path) -> tuple[
 
 
 def test_what_came_before_an_interrupt_is_saved(tmp_path: Path) -> None:
-    def interrupted(url: str, body: dict[str, Any]) -> Iterator[StreamEvent]:
+    def interrupted(url: str, body: dict[str, Any], api_key: str | None) -> Iterator[StreamEvent]:
         yield TextDeltaEvent(sequence=1, part=0, text="Once upon")
         raise KeyboardInterrupt
 

@@ -100,7 +100,7 @@ def test_serve_names_the_variable_that_is_wrong(monkeypatch: pytest.MonkeyPatch)
 def test_serve_says_at_once_that_its_port_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        result = CliRunner().invoke(app, ["serve", "--port", str(port)])
+        result = CliRunner().invoke(app, ["serve", "--no-auth", "--port", str(port)])
 
     assert result.exit_code == 1
     assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in result.output

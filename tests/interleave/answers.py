@@ -28,6 +28,7 @@ from server.interleave.events import (
     TextDelta,
 )
 from server.interleave.interceptor import Interceptor
+from server.interleave.limits import MakingLimits
 from server.llm.conversation import Message, TextPart
 from server.llm.prompt import PromptBuilder
 from tests.scripted import ScriptedEngine, ScriptedPool
@@ -92,12 +93,14 @@ def interceptor(
     images: dict[str, Any] | None = None,
     files: ImageStore | None = None,
     image_timeout_s: float = 60.0,
+    unread_bytes: int = 2**20,
     **request: Any,
 ) -> Interceptor:
     """An interceptor for :data:`REQUEST` with changes."""
     changed = replace(REQUEST, images=replace(IMAGES, **(images or {})), **request)
     files = files or MemoryImageStore(max_bytes=2**20, ttl_s=60)
-    return Interceptor(engine, pool or ScriptedPool(), changed, PromptBuilder(engine), files, image_timeout_s)
+    limits = MakingLimits(image_timeout_s, unread_bytes=unread_bytes)
+    return Interceptor(engine, pool or ScriptedPool(), changed, PromptBuilder(engine), files, limits)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from server.interleave.events import DocumentFailed, DocumentStarted, TextDelta
 from server.llm.conversation import Message, TextPart
-from server.llm.engine import EngineDeadError, EngineError, Prompt, Sampling, TokenChunk
+from server.llm.engine import EngineDeadError, EngineError, Priority, Prompt, Sampling, TokenChunk
 from server.llm.prompt import PromptError
 from tests.interleave.answers import PROMPT, REQUEST, answer, interceptor
 from tests.scripted import DREAM, EOS, Gate, ScriptedEngine, ScriptedPool
@@ -188,7 +188,7 @@ async def test_a_failed_engine_request_fails_the_document() -> None:
 async def test_an_engine_request_that_just_ends_fails_the_document() -> None:
     class Forgetful(ScriptedEngine):
         async def generate(
-            self, request_id: str, prompt: Prompt, sampling: Sampling
+            self, request_id: str, prompt: Prompt, sampling: Sampling, priority: Priority = "normal"
         ) -> AsyncGenerator[TokenChunk, None]:
             yield TokenChunk(tuple(self.tokenizer.encode("one").ids))
 

@@ -120,3 +120,10 @@ async def test_a_description_must_leave_room_for_the_dream(room: int, fits: bool
         with pytest.raises(PromptError) as refused:
             await events_of(engine, ScriptedPool())
         assert refused.value.param == "prompt"
+
+
+async def test_it_goes_behind_answers_that_have_begun() -> None:
+    engine = ScriptedEngine()
+    await events_of(engine, ScriptedPool())
+
+    assert {call.priority for call in engine.dream_calls} == {"normal"}

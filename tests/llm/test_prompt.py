@@ -198,6 +198,19 @@ def test_a_prompt_fits_if_one_token_can_be_sampled_after_it() -> None:
         builder(max_model_len=length).build(conversation)
 
 
+def test_a_text_that_no_context_could_hold_is_refused_before_it_is_cut_into_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build = builder(max_model_len=64)
+    monkeypatch.setattr(build, "_tokenizer", None)
+    with pytest.raises(PromptError, match="20000 letters") as refused:
+        build.build([message("user", "a " * 5000), message("user", "b " * 5000)])
+    assert refused.value.param == "messages"
+    with pytest.raises(PromptError, match="10000 letters") as refused:
+        build.build_negative("a " * 5000)
+    assert refused.value.param == "images.negative_prompt"
+
+
 def test_special_tokens_are_those_that_decoding_leaves_out() -> None:
     tokens = special_tokens(llama_like())
     assert set(tokens) == {*SPECIAL, *CONTROL, *QUERIES}

@@ -84,7 +84,7 @@ class Visit:
 
 @asynccontextmanager
 async def visit_of(
-    app: Listening, browser: Browser, address: str | None = None, **context: Any
+    app: Listening, browser: Browser, address: str | None = None, await_ready: bool = True, **context: Any
 ) -> AsyncIterator[Visit]:
     """Open the page, ready for prompts. What it does wrong fails the test at the end.
 
@@ -92,6 +92,7 @@ async def visit_of(
         app: whose playground it is.
         browser: that opens it.
         address: of the page; by default that of the app.
+        await_ready: whether to wait until prompts can be sent.
         context: options of a browser context.
     """
     opened = await browser.new_context(**context)
@@ -113,7 +114,8 @@ async def visit_of(
     page.on("request", watch_request)
     try:
         await page.goto(visit.address)
-        await visit.ready()
+        if await_ready:
+            await visit.ready()
         yield visit
     finally:
         await opened.close()

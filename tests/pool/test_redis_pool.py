@@ -30,7 +30,10 @@ async def queued(rendering: Rendering) -> Queued:
 async def test_the_load_counts_the_jobs_and_workers_of_all_servers(deployment: Deployment) -> None:
     first, second = await deployment.server(), await deployment.server()
     workers = [await deployment.worker(), await deployment.worker()]
-    assert await first.load() == await second.load() == PoolLoad(0, 0, 0.0, 2)
+    idle = await first.load()
+    assert idle == await second.load() == PoolLoad(0, 0, 0.0, 2, idle.steps_per_s)
+    assert idle.steps_per_s is not None
+    assert idle.steps_per_s > 0
     jobs = [make_render_job(str(n), steps=900) for n in range(6)]
     async with begun(first, *jobs[:3]), begun(second, *jobs[3:]):
         await eventually(lambda: sum(worker.worker.stats().running for worker in workers) == 2 * MAX_BATCH)
@@ -51,7 +54,7 @@ async def test_work_ahead_is_counted_at_the_speed_that_the_workers_announce(depl
     big = {"width": 64, "height": 64}
     async with begun(waiting, make_render_job("a", steps=40), make_render_job("b", steps=5, **big)):
         assert await watching.load() == PoolLoad(
-            queue_depth=2, running=0, seconds_ahead=(100 + 40 + 4 * 5) / 8, workers_alive=2
+            queue_depth=2, running=0, seconds_ahead=(100 + 40 + 4 * 5) / 8, workers_alive=2, steps_per_s=8.0
         )
 
 

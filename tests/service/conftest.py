@@ -14,7 +14,7 @@ from models.diffusion.decoder import DiffusionDecoder
 from server.app import create_app
 from server.backend import Backend, TextDefaults
 from server.http_server import HTTPServer
-from server.llm.engine import Prompt, Sampling, TokenChunk
+from server.llm.engine import Priority, Prompt, Sampling, TokenChunk
 from server.llm.prompt import PromptBuilder
 from server.llm.vllm_engine import VLLMEngine
 from server.pool.local import LocalPool
@@ -33,9 +33,11 @@ class RecordingEngine:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    async def generate(self, request_id: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TokenChunk, None]:
+    async def generate(
+        self, request_id: str, prompt: Prompt, sampling: Sampling, priority: Priority = "normal"
+    ) -> AsyncGenerator[TokenChunk, None]:
         ids = self.sampled.setdefault(request_id, [])
-        stream = self._engine.generate(request_id, prompt, sampling)
+        stream = self._engine.generate(request_id, prompt, sampling, priority)
         try:
             async for chunk in stream:
                 ids += chunk.token_ids
@@ -85,7 +87,7 @@ async def service(engine: VLLMEngine) -> AsyncIterator[Service]:
         text = TextDefaults.from_checkpoint(DEFAULT_CHECKPOINT)
         yield Backend(recording, prompts, pool, drawing_defaults(decoder.description), text)
 
-    app = create_app(Settings(server={"port": 0}), open_backend)
+    app = create_app(Settings(server={"port": 0}, auth={"enabled": False}), open_backend)
     announced = asyncio.get_running_loop().create_future()
     server = HTTPServer(app, app.state.service, on_ready=announced.set_result)
     serving = asyncio.create_task(server.serve())

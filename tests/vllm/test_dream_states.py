@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import torch
 
-from server.llm.engine import EngineError, Prompt, Sampling
+from server.llm.engine import EngineError, Priority, Prompt, Sampling
 from server.llm.vllm_engine import VLLMEngine
 from tests.shared_engine import BLOCK_SIZE, TOKEN_BUDGET
 from tests.vllm.reference import Reference, picture, random_prompt, write_prompt
@@ -93,8 +93,10 @@ async def test_states_hold_when_the_prefix_cache_has_the_queries(
     runs: list[tuple[bool, bool]] = []
     capture = engine._capture
 
-    async def watched(request_id: str, dream: Prompt, skip_prefix_cache: bool) -> torch.Tensor | None:
-        states = await capture(request_id, dream, skip_prefix_cache)
+    async def watched(
+        request_id: str, dream: Prompt, skip_prefix_cache: bool, priority: Priority
+    ) -> torch.Tensor | None:
+        states = await capture(request_id, dream, skip_prefix_cache, priority)
         runs.append((skip_prefix_cache, states is not None))
         return states
 

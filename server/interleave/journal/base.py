@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from server.interleave.events import DocumentEvent, Status
+from server.interleave.events import DocumentEvent, DocumentFailed, Status
 from server.interleave.running import Outlet
 
 SERVER_LOST = "server_lost"
@@ -59,6 +59,7 @@ class StoredDocument:
 
     Attributes:
         id: of the document.
+        caller: id of the caller whose it is; it is shown to nobody else.
         surface: see :class:`StoreRequest`.
         request: likewise.
         background: likewise.
@@ -68,6 +69,7 @@ class StoredDocument:
     """
 
     id: str
+    caller: str
     surface: str
     request: Mapping[str, Any] = field(repr=False)
     background: bool
@@ -91,6 +93,7 @@ class Record:
 
     Attributes:
         id: of the document.
+        caller: see :class:`StoredDocument`.
         surface: see :class:`StoreRequest`.
         request: JSON.
         background: see :class:`StoreRequest`.
@@ -98,6 +101,7 @@ class Record:
     """
 
     id: str
+    caller: str
     surface: str
     request: bytes = field(repr=False)
     background: bool
@@ -105,8 +109,16 @@ class Record:
 
     def stored(self, status: Status, first_kept: int) -> StoredDocument:
         """The record for readers. Reading its JSON takes long if there are pictures in it."""
-        request = json.loads(self.request)
-        return StoredDocument(self.id, self.surface, request, self.background, self.created, status, first_kept)
+        return StoredDocument(
+            self.id,
+            self.caller,
+            self.surface,
+            json.loads(self.request),
+            self.background,
+            self.created,
+            status,
+            first_kept,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +187,8 @@ class Journal(Protocol):
 def first_wanted(after: int | None) -> int:
     """Sequence number of the first event for a reader who has seen those up to ``after``; None has seen none."""
     return 0 if after is None else after + 1
+
+
+def was_lost(event: DocumentEvent) -> bool:
+    """Whether the process that made the document has died. Events that nobody else has may be missing before this."""
+    return isinstance(event, DocumentFailed) and event.code == SERVER_LOST

@@ -14,8 +14,9 @@ import msgpack
 
 from server.interleave.events import DocumentEvent
 
-CODEC_VERSION = 1
-"""To be raised with every change of an event: processes of different versions do not read each other's documents."""
+CODEC_VERSION = 2
+"""To be raised with every change of an event or a record: processes of different versions do not read each other's
+documents."""
 
 Reader = Callable[[object], Any]
 

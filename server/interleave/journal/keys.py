@@ -64,6 +64,7 @@ def record_fields(record: Record, owner: str) -> Fields:
         owner: id of the server process that makes it.
     """
     return {
+        "caller": record.caller,
         "surface": record.surface,
         "request": record.request,
         "background": int(record.background),
@@ -76,6 +77,7 @@ def read_record(document_id: str, fields: dict[bytes, bytes]) -> Record:
     """The reverse of :func:`record_fields`."""
     return Record(
         id=document_id,
+        caller=fields[b"caller"].decode(),
         surface=fields[b"surface"].decode(),
         request=fields[b"request"],
         background=fields[b"background"] == b"1",

@@ -1,20 +1,19 @@
 """The events of one stored document, in the memory of the process that makes it."""
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from server.interleave.event_size import OBJECT_BYTES, size_of
 from server.interleave.events import DocumentEvent, Status, is_last, status_after
 from server.interleave.journal.base import JournalTruncatedError, Record, first_wanted
-
-OBJECT_BYTES = 64  # what an object takes besides its content, about
 
 
 class DocumentLog:
     """Takes the events of one document, and lets any number of readers follow, each at its own place.
 
     The writer waits for no reader. When the events take more than ``max_bytes``, the oldest are dropped, all but the
-    latest if need be.
+    latest if need be; but none that a reader who is here has not taken yet. How far readers stay behind is bounded by
+    the time that they are given to take an event.
 
     Args:
         record: what is known of the document.
@@ -26,7 +25,6 @@ class DocumentLog:
         record: what is known of the document.
         first: sequence number of the oldest event that is kept.
         bytes: that record and events take, about.
-        readers: that follow now.
         ended: whether there will be no further event.
     """
 
@@ -42,18 +40,23 @@ class DocumentLog:
         self.record = record
         self.first = 0
         self.bytes = OBJECT_BYTES + len(record.request)
-        self.readers = 0
         self.ended = False
         self._max_bytes = self.bytes + max_bytes
         self._changed = changed
         self._watched = watched
         self._events: list[DocumentEvent] = []
+        self._places: dict[object, int] = {}
         self._grown = asyncio.Event()
 
     @property
     def next(self) -> int:
         """Sequence number of the event that comes next."""
         return self.first + len(self._events)
+
+    @property
+    def readers(self) -> int:
+        """How many follow now."""
+        return len(self._places)
 
     @property
     def status(self) -> Status:
@@ -87,8 +90,9 @@ class DocumentLog:
         Raises:
             JournalTruncatedError: the next one is not kept any more.
         """
-        place = first_wanted(after)
-        self._count_reader(1)
+        reader, place = object(), first_wanted(after)
+        self._places[reader] = place
+        self._watched(self)
         try:
             while place < self.next or not self.ended:
                 if place >= self.next:
@@ -96,9 +100,11 @@ class DocumentLog:
                     continue
                 [event] = self.read(place, 1)
                 place += 1
+                self._places[reader] = place
                 yield event
         finally:
-            self._count_reader(-1)
+            del self._places[reader]
+            self._watched(self)
 
     def read(self, place: int, count: int | None = None) -> Sequence[DocumentEvent]:
         """So many of the events that are there, from a sequence number on.
@@ -117,9 +123,10 @@ class DocumentLog:
             await self._grown.wait()
 
     def shrink(self, max_bytes: int) -> int:
-        """Drop the oldest events, all but the latest if need be, until the rest takes no more. Returns bytes freed."""
+        """Drop the oldest events that may go until the rest takes no more. Returns bytes freed."""
+        may_go = min([len(self._events) - 1, *(place - self.first for place in self._places.values())])
         dropped = freed = 0
-        while self.bytes - freed > max_bytes and dropped < len(self._events) - 1:
+        while self.bytes - freed > max_bytes and dropped < may_go:
             freed += size_of(self._events[dropped])
             dropped += 1
         del self._events[:dropped]
@@ -127,22 +134,7 @@ class DocumentLog:
         self.bytes -= freed
         return freed
 
-    def _count_reader(self, change: int) -> None:
-        self.readers += change
-        self._watched(self)
-
     def _tell(self, added_bytes: int) -> None:
         self._grown.set()
         self._grown = asyncio.Event()
         self._changed(self, added_bytes)
-
-
-def size_of(value: object) -> int:
-    """Bytes that an event takes in memory, about: those of its pictures and texts, and something for each object."""
-    if isinstance(value, bytes | str):
-        return OBJECT_BYTES + len(value)
-    if isinstance(value, tuple):
-        return OBJECT_BYTES + sum(map(size_of, value))
-    if dataclasses.is_dataclass(value):
-        return OBJECT_BYTES + sum(size_of(getattr(value, field.name)) for field in dataclasses.fields(value))
-    return 0

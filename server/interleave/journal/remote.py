@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
-from server.interleave.events import DocumentEvent, DocumentFailed, Usage, is_last, status_after
+from server.interleave.events import CANCELLED, DocumentEvent, DocumentFailed, Usage, is_last, status_after
 from server.interleave.journal.base import (
     SERVER_LOST,
     DocumentNotFoundError,
@@ -20,6 +20,7 @@ from server.interleave.journal.base import (
     JournalUnavailableError,
     StoredDocument,
     first_wanted,
+    was_lost,
 )
 from server.interleave.journal.codec import encode_event
 from server.interleave.journal.keys import (
@@ -77,7 +78,13 @@ class RemoteDocuments:
         see_again_at = -inf
         while not self._released:
             if monotonic() >= see_again_at:
-                latest = await self._patiently(self._see, document_id, owner)
+                try:
+                    latest = await self._patiently(self._see, document_id, owner)
+                except DocumentNotFoundError:
+                    if place == first_wanted(after):
+                        raise
+                    yield DocumentFailed(place, CANCELLED, "the document was deleted", Usage())
+                    return
                 if is_last(latest) and latest.sequence < place:
                     if was_lost(latest):  # and with it what this reader had from the process itself
                         yield replace(latest, sequence=place)
@@ -266,8 +273,3 @@ def reachable() -> Iterator[None]:
         yield
     except RedisError as error:
         raise JournalUnavailableError(UNREACHABLE) from error
-
-
-def was_lost(event: DocumentEvent) -> bool:
-    """Whether the process that made the document has died. Events that nobody else has may be missing before this."""
-    return isinstance(event, DocumentFailed) and event.code == SERVER_LOST

@@ -9,6 +9,7 @@ from sse_starlette import ServerSentEvent
 
 from server.interleave.document import AnswerImage, Document
 from server.interleave.events import (
+    CONTENT_FILTERED,
     DocumentEvent,
     DocumentFailed,
     Image,
@@ -19,7 +20,7 @@ from server.interleave.events import (
 )
 from server.interleave.renderers.delivery import LinkTo, base64_of
 from server.pool.base import ImageFormat
-from server.schema.errors import ErrorBody
+from server.schema.errors import CONTENT_POLICY_VIOLATION, ErrorBody
 from server.schema.images import (
     CompletedImageEvent,
     GeneratedImage,
@@ -61,9 +62,16 @@ async def render_stream(events: AsyncIterator[DocumentEvent], view: ImagesView) 
         match event:
             case ImagePreview() | ImageCompleted():
                 yield await asyncio.to_thread(lambda shown: frame(payload_of(shown, view)), event)
-            case ImageFailed(code=code, message=message) | DocumentFailed(code=code, message=message):
-                yield frame(ImageErrorEvent(error=ErrorBody(message=message, type="server_error", code=code)))
+            case ImageFailed() | DocumentFailed():
+                yield frame(ImageErrorEvent(error=error_of(event)))
                 return
+
+
+def error_of(failure: ImageFailed | DocumentFailed) -> ErrorBody:
+    """Why there are no pictures. What a check refused is told as OpenAI does."""
+    if failure.code == CONTENT_FILTERED:
+        return ErrorBody(message=failure.message, type="invalid_request_error", code=CONTENT_POLICY_VIOLATION)
+    return ErrorBody(message=failure.message, type="server_error", code=failure.code)
 
 
 def frame(payload: ImagesEvent) -> bytes:

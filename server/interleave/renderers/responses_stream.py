@@ -23,6 +23,7 @@ from server.interleave.events import (
     ImageProgress,
     TextDelta,
 )
+from server.interleave.journal.base import was_lost
 from server.interleave.parts import ImageEvent
 from server.interleave.renderers.delivery import base64_of
 from server.interleave.renderers.responses import (
@@ -66,9 +67,12 @@ async def render_stream(
     seen = -1 if after is None else after
     async for event in events:
         large = isinstance(event, LARGE)
-        for number, frame in await asyncio.to_thread(stream.frames, event) if large else stream.frames(event):
+        numbered = await asyncio.to_thread(stream.frames, event) if large else stream.frames(event)
+        for number, frame in numbered:
             if number > seen:
                 yield frame
+        if was_lost(event) and numbered[-1][0] <= seen:  # he had more from the server itself than it left behind
+            yield await asyncio.to_thread(stream.end_at, seen + 1)
 
 
 class ResponseStream:
@@ -92,6 +96,11 @@ class ResponseStream:
         self._document.apply(event)
         return [(payload.sequence_number, frame(payload)) for payload in self._payloads(event)]
 
+    def end_at(self, number: int) -> bytes:
+        """The last event of a document that has ended, under another number."""
+        self._numbers = count(number)
+        return frame(self._end())
+
     def _payloads(self, event: DocumentEvent) -> Iterator[sse.ResponseStreamEvent]:
         match event:
             case DocumentStarted():
@@ -100,7 +109,7 @@ class ResponseStream:
             case DocumentCompleted() | DocumentFailed():
                 for index in sorted(self._open_messages | self._open_pictures):
                     yield from self._end_item(index)
-                yield self._lifecycle(LAST_EVENTS[response_status(self._document)])
+                yield self._end()
             case TextDelta(part=part):
                 yield from self._end_messages(part)
                 yield from self._text(event)
@@ -108,6 +117,9 @@ class ResponseStream:
                 if not self._view.stop_strings:
                     yield from self._end_messages(event.part)
                 yield from self._picture(event)
+
+    def _end(self) -> sse.LifecycleEvent:
+        return self._lifecycle(LAST_EVENTS[response_status(self._document)])
 
     def _lifecycle(self, type: LifecycleType) -> sse.LifecycleEvent:
         response = response_of(self._document, self._view)

@@ -1,5 +1,7 @@
 // The server's HTTP interface. Addresses are relative to the page, so that a proxy may serve both under any path.
 
+import { apiKey } from "./key.js";
+
 /** The server refused a request: in OpenAI's shape, as all its errors are. */
 export class RefusedError extends Error {
   constructor(status, { message, code, param }) {
@@ -25,8 +27,9 @@ export class UnreachableError extends Error {
 
 export const address = (path) => new URL(path, document.baseURI).href;
 
-async function request(path, options) {
-  const response = await fetch(address(path), options).catch(() => {
+async function request(path, { headers, ...options } = {}) {
+  const known = apiKey() === null ? {} : { Authorization: `Bearer ${apiKey()}` };
+  const response = await fetch(address(path), { headers: { ...known, ...headers }, ...options }).catch(() => {
     throw new UnreachableError();
   });
   if (!response.ok) throw await RefusedError.from(response);

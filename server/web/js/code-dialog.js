@@ -1,5 +1,6 @@
-import { curl, python, shortened } from "./code.js";
+import { curl, KEY_VARIABLE, python, shortened } from "./code.js";
 import { find } from "./dom.js";
+import { apiKey } from "./key.js";
 
 const LANGUAGES = { curl, python };
 
@@ -28,7 +29,9 @@ export class CodeDialog {
   #show() {
     const code = shortened(this.#code);
     find("#code-text").textContent = code;
-    this.#note.textContent = code === this.#code ? "" : "The copy has the pictures in full.";
+    const pictures = code === this.#code ? "" : "The copy has the pictures in full.";
+    const key = apiKey() === null ? "" : `It finds your key in ${KEY_VARIABLE}.`;
+    this.#note.textContent = `${pictures} ${key}`.trim();
   }
 
   async #copy() {

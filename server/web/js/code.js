@@ -1,21 +1,25 @@
 // A request as a program that makes it.
 
 import { address, DOCUMENTS } from "./api.js";
+import { apiKey } from "./key.js";
 
 const WIDTH = 96;
 const JSON_STYLE = { indent: "  ", null: "null", true: "true", false: "false" };
 const PYTHON_STYLE = { indent: "    ", null: "None", true: "True", false: "False" };
 
+/** Where programs find the key, which never stands in them. */
+export const KEY_VARIABLE = "DREAMSERVE_API_KEY";
+
 const PYTHON = `\
 import base64
-import json
+import jsonIMPORTS
 from pathlib import Path
 
 import httpx
 
 request = REQUEST
 
-with httpx.stream("POST", URL, json=request, timeout=None) as response:
+with httpx.stream("POST", URL, json=requestHEADERS, timeout=None) as response:
     if response.is_error:
         raise SystemExit(response.read().decode())
     pictures = 0
@@ -37,12 +41,16 @@ with httpx.stream("POST", URL, json=request, timeout=None) as response:
 
 export function curl(body) {
   const [url, json] = [shellQuoted(address(DOCUMENTS)), literal(body, JSON_STYLE)];
-  return `curl --no-buffer ${url} \\\n  -H 'Content-Type: application/json' -d @- <<'JSON'\n${json}\nJSON\n`;
+  const key = apiKey() === null ? "" : `-H "Authorization: Bearer $${KEY_VARIABLE}" `;
+  return `curl --no-buffer ${url} \\\n  ${key}-H 'Content-Type: application/json' -d @- <<'JSON'\n${json}\nJSON\n`;
 }
 
 export function python(body) {
   const url = JSON.stringify(address(DOCUMENTS));
-  return PYTHON.replace("URL", () => url).replace("REQUEST", () => literal(body, PYTHON_STYLE));
+  const key = `headers={"Authorization": f"Bearer {os.environ['${KEY_VARIABLE}']}"}`;
+  const [imports, headers] = apiKey() === null ? ["", ""] : ["\nimport os", `, ${key}`];
+  const program = PYTHON.replace("IMPORTS", imports).replace("HEADERS", headers);
+  return program.replace("URL", () => url).replace("REQUEST", () => literal(body, PYTHON_STYLE));
 }
 
 /** The code as it can be looked at: pictures take up thousands of lines. */

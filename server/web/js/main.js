@@ -11,6 +11,8 @@ import { download, find, show } from "./dom.js";
 import { goToTheEnd, stayAtTheEnd } from "./end.js";
 import { conversationPage } from "./export.js";
 import { Keeper } from "./keeping.js";
+import { REFUSED } from "./key.js";
+import { KeyDialog } from "./key-dialog.js";
 import { Parameters } from "./parameters.js";
 import { TurnView } from "./turn-view.js";
 
@@ -20,6 +22,7 @@ const FREQUENT = new Set(["text.delta", "image.progress"]);
 const announcer = new Announcer(find("#announcements"));
 const parameters = new Parameters();
 const code = new CodeDialog();
+const key = new KeyDialog();
 const composer = new Composer(ask, stop);
 
 let keeper = null; // null where the browser keeps nothing
@@ -83,6 +86,7 @@ async function answer(index) {
   answering = null;
   composer.running = false;
   update();
+  if (turn.answer.error?.code === REFUSED) key.ask(turn.answer.error.message);
 }
 
 /** The button that was pressed may be gone. */
@@ -172,6 +176,12 @@ async function connect() {
       composer.ready = ready = true;
       return;
     } catch (error) {
+      if (error.code === REFUSED) {
+        status.textContent = "This server asks for an API key.";
+        status.dataset.state = "away";
+        await key.ask(error.message);
+        continue;
+      }
       const loading = error instanceof RefusedError && error.code === "server_loading";
       status.textContent = loading ? "The model is being loaded …" : error.message;
       status.dataset.state = loading ? "loading" : "away";

@@ -100,13 +100,12 @@ export class Parameters {
   }
 
   #restore() {
-    let kept = null;
+    let values = [];
     try {
-      kept = localStorage.getItem(KEY);
+      values = Object.entries(JSON.parse(localStorage.getItem(KEY)) ?? {});
     } catch {
-      // As above.
+      // As above, or what is kept is of another version: the defaults do.
     }
-    const values = Object.entries(JSON.parse(kept ?? "{}"));
     for (const [name, value] of values) {
       if (this.#form.elements[name]) this.#form.elements[name].value = value;
     }

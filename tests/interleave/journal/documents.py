@@ -32,7 +32,7 @@ STORY: tuple[DocumentEvent, ...] = (
 
 def record(document_id: str = "doc", *, background: bool = False) -> Record:
     """A record of no particular request."""
-    return Record(document_id, "interleaved", b'{"n": 1}', background, created=1)
+    return Record(document_id, "alice", "interleaved", b'{"n": 1}', background, created=1)
 
 
 def put(outlet: Outlet, events: Sequence[DocumentEvent]) -> None:

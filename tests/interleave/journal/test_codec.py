@@ -75,7 +75,7 @@ def test_events_that_have_changed_have_a_new_version() -> None:
     shared = (Image, Usage, TokenLogprob)
     fields = {cls.__name__: " ".join(field.name for field in dataclasses.fields(cls)) for cls in (*EVENTS, *shared)}
 
-    assert CODEC_VERSION == 1
+    assert CODEC_VERSION == 2
     assert fields == {
         "DocumentStarted": "sequence id model created",
         "TextDelta": "sequence part text logprobs",

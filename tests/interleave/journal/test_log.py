@@ -103,15 +103,23 @@ async def test_a_document_that_outgrows_its_bound_loses_its_oldest_events() -> N
         await read(log.follow(None))
 
 
-async def test_a_reader_who_is_overtaken_by_the_bound_is_told() -> None:
+async def test_what_a_reader_who_is_here_has_not_taken_is_kept_until_he_leaves() -> None:
     log = new_log(max_bytes=25_000)
-    log.put(STORY[0])
+    events = [STORY[0], *(large(n, 10_000) for n in range(1, 7))]
+    log.put(events[0])
     reader = log.follow(None)
-    await anext(reader)
-    put(log, [large(n, 10_000) for n in range(1, 6)])
+    taken = [await anext(reader)]
+    put(log, events[1:5])
+    assert log.first == 1
+    taken += [await anext(reader), await anext(reader)]
+    put(log, events[5:6])
+    assert log.first == 3
 
-    with pytest.raises(JournalTruncatedError):
-        await anext(reader)
+    assert [*taken, await anext(reader)] == events[:4]
+    await reader.aclose()
+    put(log, events[6:])
+    assert log.first == 5
+    assert log.bytes <= 26_000
 
 
 async def test_the_latest_event_is_kept_however_large_it_is() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.interleave.events import CANCELLED, DocumentEvent, TextDelta
+from server.interleave.events import CANCELLED, DocumentEvent, TextDelta, status_after
 from server.interleave.journal.base import DocumentNotFoundError, JournalTruncatedError
 from server.interleave.journal.keys import read_entry
 from server.interleave.journal.memory import MemoryJournal
@@ -139,6 +139,23 @@ async def test_a_document_that_its_own_process_deletes_is_gone_everywhere(redis:
         assert await is_forgotten(other.journal, "doc")
     async with looking_into(redis.url, namespace) as (client, keys):
         assert [await client.exists(key) for key in keys.of_document("doc")] == [0, 0]
+
+
+async def test_a_document_that_is_deleted_ends_for_its_readers_elsewhere(
+    redis_server: RedisServer, namespace: str
+) -> None:
+    async with (
+        process(redis_server.url, namespace) as owner,
+        process(redis_server.url, namespace, abandon_after_s=0.3) as other,
+    ):
+        owner.maker.begin(owner.journal)
+        events = other.journal.follow("doc", None)
+        begin = await anext(events)
+        await owner.journal.delete("doc")
+        [end] = await read(events)
+
+    assert (begin.sequence, end.sequence) == (0, 1)
+    assert status_after(end) == "cancelled"
 
 
 async def test_a_document_of_a_process_that_has_left_is_deleted(redis_server: RedisServer, namespace: str) -> None:

@@ -14,7 +14,7 @@ COMPILE := uv pip compile --python-version 3.11 --generate-hashes --no-annotate 
 LOCK := $(COMPILE) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install clients demo serve test lint types imports check ci train lock clean
+.PHONY: help install clients demo serve test lint types imports audit check ci train lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -63,8 +63,8 @@ SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 demo: install ## start the service, ask for a document with pictures, save it to out/, stop the service
 	$(RUN) demo
 
-serve: install ## keep the service running on port 8000
-	$(RUN) serve
+serve: install ## keep the service running on port 8000 of this machine, open to whoever reaches that
+	$(RUN) serve --no-auth
 
 test: install clients ## run all tests, with real vLLM on the tiny model
 	$(BIN)/pytest --cov --cov-report=term
@@ -79,7 +79,10 @@ types: install ## mypy --strict on server/, models/ and load_tests/
 imports: install ## the import direction of the house
 	$(BIN)/lint-imports
 
-check: lint types imports ## all checks that run no code
+audit: install ## bandit on our code, pip-audit on the lock files
+	.ci/audit
+
+check: lint types imports audit ## all checks that run no code
 
 ci: check test demo ## what .ci/run calls
 

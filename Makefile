@@ -14,7 +14,7 @@ COMPILE := uv pip compile --python-version 3.11 --generate-hashes --no-annotate 
 LOCK := $(COMPILE) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install clients demo serve test lint types imports audit check ci train lock clean
+.PHONY: help install clients demo serve test lint types imports audit check ci train train-smoke lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -84,10 +84,13 @@ audit: install ## bandit on our code, pip-audit on the lock files
 
 check: lint types imports audit ## all checks that run no code
 
-ci: check test demo ## what .ci/run calls
+ci: check test train-smoke demo ## what .ci/run calls
 
 train: install ## train the embedded default model from nothing (hours on two CPU cores)
 	$(RUN) train
+
+train-smoke: install ## all stages of training for a few steps: the loss falls
+	rm -rf build/smoke && $(RUN) train --smoke --work build/smoke --out build/smoke/checkpoint
 
 lock: ## renew what is locked in requirements/ (needs uv, npm and, where torch's CPU build is in a folder, UV_FIND_LINKS)
 	$(LOCK) --extra cpu --extra train --extra dev --output-file requirements/cpu.lock

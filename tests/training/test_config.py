@@ -27,12 +27,13 @@ def test_each_stage_begins_where_the_one_before_ends(name: str) -> None:
     assert [config.stage for config in configs] == list(Stage)
     assert isinstance(configs[0].start, Parts)
     assert [config.start for config in configs[1:]] == [Path("align/model"), Path("igpt/model")]
-    assert [(config.loss.lm, config.loss.vm) for config in configs[1:]] == [(1, 10), (1, 10)]
 
 
 def test_the_numbers_of_the_published_model_are_those_of_the_official_configurations() -> None:
     align, igpt, sft = (packaged_config("7b", stage).optimisation for stage in Stage)
     assert [settings.learning_rate for settings in (align, igpt, sft)] == [2e-3, 2e-5, 4e-5]
+    losses = [packaged_config("7b", stage).loss for stage in (Stage.IGPT, Stage.SFT)]
+    assert [(loss.lm, loss.vm, loss.wish) for loss in losses] == [(1, 10, 0)] * 2
     for settings in (align, igpt, sft):
         assert (settings.batch_size, settings.schedule, settings.weight_decay) == (16, "cosine", 0)
         assert settings.warmup == pytest.approx(0.003 * settings.steps, abs=1)

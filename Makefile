@@ -90,7 +90,7 @@ train: install ## train the embedded default model from nothing (hours on two CP
 	$(RUN) train
 
 train-smoke: install ## all stages of training for a few steps: the loss falls
-	rm -rf build/smoke && $(RUN) train --smoke --work build/smoke --out build/smoke/checkpoint
+	rm -rf build/smoke && $(RUN) train --smoke --threads 1 --work build/smoke --out build/smoke/checkpoint
 
 lock: ## renew what is locked in requirements/ (needs uv, npm and, where torch's CPU build is in a folder, UV_FIND_LINKS)
 	$(LOCK) --extra cpu --extra train --extra dev --output-file requirements/cpu.lock

@@ -320,7 +320,7 @@ DELEGATED: dict[str, Any] = {
 
 @app.command(**DELEGATED)
 def train(context: typer.Context) -> None:
-    """Train a model: one of DreamLLM's three stages, or the tiny model from nothing. `train --help` lists the options."""
+    """Train a model: one of DreamLLM's three stages, or all of the tiny model. `train --help` lists the options."""
     from models.training.cli import train as run
 
     delegate(run, context)

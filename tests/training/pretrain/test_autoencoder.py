@@ -17,6 +17,11 @@ def test_scaled_latents_have_deviation_one(folder: Path) -> None:
     assert float(latents.std()) == pytest.approx(1.0, abs=0.1)
 
 
+def test_a_draw_from_the_posterior_is_its_mean(folder: Path) -> None:
+    posterior = pretrained_autoencoder(folder).encode(torch.rand(1, 3, 64, 64)).latent_dist
+    assert torch.allclose(posterior.sample(), posterior.mean, atol=1e-3)
+
+
 def test_the_decoder_alone_learns_in_the_second_part(begun: Path) -> None:
     before = pretrained_autoencoder(begun)
     train_decoder(begun, 0, torch.device("cpu"), replace(SHORT, steps=2))

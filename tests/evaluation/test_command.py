@@ -18,6 +18,12 @@ from tests.scripted import EOS, ScriptedPool
 FEW = ["comprehension=2", "creation=1", "relations=1", "composition=1", "interleaving=1", "feedback=1", "judge=5"]
 
 
+@pytest.fixture(autouse=True)
+def logging_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command would log to the runner's stderr, which is closed when the command ends."""
+    monkeypatch.setattr("server.observe.logging.configure_logging", lambda *_: None)
+
+
 @pytest.fixture
 def url() -> Iterator[str]:
     """A server that answers everything with the same word."""

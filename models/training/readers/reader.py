@@ -62,10 +62,10 @@ class Reader:
             ValueError: there are no samples, or only broken ones.
         """
         owed = 0
-        for epoch, shard, index in self.positions(start):
+        for shard, index, seed in self.positions(start):
             owed += 1
             try:
-                document = shard.read(index, random.Random(f"{self.seed}/{epoch}/{shard.name}/{index}"))
+                document = shard.read(index, random.Random(seed))
             except (OSError, ValueError) as error:
                 self.leave_out(f"sample {index} of {shard.name}", error)
                 if owed == MOST_BROKEN:
@@ -74,19 +74,20 @@ class Reader:
             yield from itertools.repeat(document, owed)
             owed = 0
 
-    def positions(self, start: int) -> Iterator[tuple[int, Shard, int]]:
-        """Epoch, shard and index of the samples from a number on."""
+    def positions(self, start: int) -> Iterator[tuple[Shard, int, str]]:
+        """Shard, index and seed of the samples from a number on, the same wherever the files lie."""
         ahead = start
         for epoch in itertools.count():
             found = 0
-            for shard in random.Random(f"{self.seed}/{epoch}").sample(self.shards, len(self.shards)):
+            order = random.Random(f"{self.seed}/{epoch}").sample(range(len(self.shards)), len(self.shards))
+            for shard, seed in ((self.shards[number], f"{self.seed}/{epoch}/{number}") for number in order):
                 size = self.size(shard)
                 found += size
                 if ahead >= size:
                     ahead -= size
                     continue
-                for index in self.order(size, f"{self.seed}/{epoch}/{shard.name}")[ahead:]:
-                    yield epoch, shard, int(index)
+                for index in self.order(size, seed)[ahead:]:
+                    yield shard, int(index), f"{seed}/{index}"
                 ahead = 0
             if not found:
                 raise ValueError(f"no samples in {', '.join(shard.name for shard in self.shards) or 'no shards'}")

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from enum import Enum
+from typing import TypeVar
 
 from server.backend import Backend, OpenBackend, warm_up
 from server.files.base import ImageStore
@@ -35,6 +36,8 @@ WARM_UP_LIMIT_S = 600  # a server that takes longer for its first answer is of n
 LAST_EVENT_LIMIT_S = 10  # for what documents have started to end, once they have been told to
 
 logger = logging.getLogger(__name__)
+
+Part = TypeVar("Part")
 
 
 class State(Enum):
@@ -109,9 +112,7 @@ class Service:
         Raises:
             UnavailableError: the backend is not there.
         """
-        if self._admission is None:
-            raise UnavailableError(self.state.value)
-        return self._admission
+        return self._opened(self._admission)
 
     @property
     def journal(self) -> Journal:
@@ -120,9 +121,7 @@ class Service:
         Raises:
             UnavailableError: the service is not running.
         """
-        if self._journal is None:
-            raise UnavailableError(self.state.value)
-        return self._journal
+        return self._opened(self._journal)
 
     @property
     def files(self) -> ImageStore:
@@ -131,9 +130,7 @@ class Service:
         Raises:
             UnavailableError: the service is not running.
         """
-        if self._files is None:
-            raise UnavailableError(self.state.value)
-        return self._files
+        return self._opened(self._files)
 
     @property
     def image_loader(self) -> ImageLoader:
@@ -142,9 +139,7 @@ class Service:
         Raises:
             UnavailableError: the service is not running.
         """
-        if self._image_loader is None:
-            raise UnavailableError(self.state.value)
-        return self._image_loader
+        return self._opened(self._image_loader)
 
     @property
     def checks(self) -> Checks:
@@ -153,9 +148,17 @@ class Service:
         Raises:
             UnavailableError: the service is not running.
         """
-        if self._checks is None:
+        return self._opened(self._checks)
+
+    def _opened(self, part: Part | None) -> Part:
+        """A part of the service, if it is there now.
+
+        Raises:
+            UnavailableError: it is not.
+        """
+        if part is None:
             raise UnavailableError(self.state.value)
-        return self._checks
+        return part
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

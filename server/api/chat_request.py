@@ -25,7 +25,9 @@ async def chat_request(body: ChatCompletionRequest, service: Service) -> Documen
     check_fields(body)
     shows_previews = body.stream_options is not None and body.stream_options.include_image_events
     previews = body.images.previews if shows_previews else 0
-    images = image_params(image_options(body), backend, settings.limits, previews=previews)
+    schema = json_schema(body)
+    options = image_options(body, is_json=schema is not None)
+    images = image_params(options, backend, settings.limits, previews=previews)
     conversation = Conversation(service)
     return document_request(
         body,
@@ -36,7 +38,7 @@ async def chat_request(body: ChatCompletionRequest, service: Service) -> Documen
         backend=backend,
         settings=settings,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        json_schema=json_schema(body),
+        json_schema=schema,
     )
 
 
@@ -54,13 +56,12 @@ def check_fields(body: ChatCompletionRequest) -> None:
         raise invalid_value("max_tokens", "differs from max_completion_tokens, which means the same")
 
 
-def image_options(body: ChatCompletionRequest) -> ImageOptions:
+def image_options(body: ChatCompletionRequest, *, is_json: bool) -> ImageOptions:
     """How the pictures are drawn: not at all where the answer is text alone.
 
     Raises:
         APIError: pictures are both asked for and barred.
     """
-    is_json = json_schema(body) is not None
     if is_json and body.modalities is not None and "image" in body.modalities:
         raise invalid_value("response_format", 'JSON is for answers of text alone: modalities must be ["text"]')
     if not is_json and (body.modalities is None or "image" in body.modalities):

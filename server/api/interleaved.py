@@ -102,9 +102,7 @@ async def delete_interleaved(document_id: str, service: RunningService, caller: 
 
 async def document_so_far(document_id: str, service: Service, link_to: LinkTo) -> Response:
     """The JSON of a stored document."""
-    document = Document()
-    for event in await service.events_so_far(document_id):
-        document.apply(event)
+    document = Document.of(await service.events_so_far(document_id))
     return Response(await render_document(document, link_to), media_type="application/json")
 
 

@@ -117,7 +117,5 @@ async def delete_response(response_id: str, service: RunningService, caller: Ask
 
 async def response_so_far(response_id: str, service: Service, view: ResponseView) -> Response:
     """The JSON of a stored response."""
-    document = Document()
-    for event in await service.events_so_far(response_id):
-        document.apply(event)
+    document = Document.of(await service.events_so_far(response_id))
     return Response(await render_response(document, view), media_type="application/json")

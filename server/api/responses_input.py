@@ -10,7 +10,6 @@ from pydantic import TypeAdapter
 from server.api.intake import Conversation, field_of
 from server.guard.caller import Caller
 from server.interleave.document import AnswerPart, AnswerText, Document
-from server.interleave.events import DocumentEvent
 from server.interleave.journal.base import DocumentNotFoundError, JournalTruncatedError, StoredDocument
 from server.interleave.renderers.delivery import data_url
 from server.interleave.renderers.responses import response_and_index
@@ -145,7 +144,7 @@ class ResponseTurns:
             try:
                 stored = await self._service.stored(response_id, self._caller, SURFACE)
                 require_ended_well(stored, param)
-                parts = parts_of(await self._service.events_so_far(response_id))
+                parts = Document.of(await self._service.events_so_far(response_id)).parts
             except DocumentNotFoundError as error:
                 message = f"there is no stored response {response_id!r}, or none any more"
                 raise invalid_value(param, message, "previous_response_not_found") from error
@@ -165,14 +164,6 @@ def require_ended_well(stored: StoredDocument, param: str) -> None:
         raise invalid_value(param, f"response {stored.id!r} is still being made", "response_in_progress")
     if stored.status != "completed":
         raise invalid_value(param, f"response {stored.id!r} was not finished: {stored.status}", "response_unfinished")
-
-
-def parts_of(events: Iterable[DocumentEvent]) -> tuple[AnswerPart, ...]:
-    """The parts of a document."""
-    document = Document()
-    for event in events:
-        document.apply(event)
-    return document.parts
 
 
 async def answer_turn(parts: Sequence[AnswerPart], param: str) -> Turn:

@@ -33,10 +33,11 @@ async def response_request(body: ResponseRequest, service: Service, caller: Call
     """
     backend, settings = service.backend, service.settings
     check_model(body.model, settings)
-    check_fields(body)
+    schema = json_schema(body)
+    check_fields(body, is_json=schema is not None)
     for i, tool in enumerate(body.tools):
         check_tool(tool, f"tools[{i}]", backend, settings)
-    options = image_options(body, settings)
+    options = image_options(body, settings, is_json=schema is not None)
     previews = options.previews if body.stream or body.background else 0
     images = image_params(options, backend, settings.limits, previews=previews)
     return document_request(
@@ -48,11 +49,11 @@ async def response_request(body: ResponseRequest, service: Service, caller: Call
         backend=backend,
         settings=settings,
         logprobs=body.top_logprobs if LOGPROBS in body.include else None,
-        json_schema=json_schema(body),
+        json_schema=schema,
     )
 
 
-def check_fields(body: ResponseRequest) -> None:
+def check_fields(body: ResponseRequest, *, is_json: bool) -> None:
     """Refuse fields that contradict each other.
 
     Raises:
@@ -64,7 +65,7 @@ def check_fields(body: ResponseRequest) -> None:
         raise invalid_value("background", "only with store")
     if body.top_logprobs and LOGPROBS not in body.include:
         raise invalid_value("top_logprobs", f"only with {LOGPROBS!r} in include")
-    if body.tools and json_schema(body) is not None:
+    if body.tools and is_json:
         raise invalid_value("text.format", "JSON is for answers of text alone: leave out the image_generation tool")
 
 
@@ -96,7 +97,7 @@ async def turns_of(body: ResponseRequest, service: Service, caller: Caller) -> l
     return [*instructions, *before, *await reader.of_items(body.input, "input")]
 
 
-def image_options(body: ResponseRequest, settings: Settings) -> ImageOptions:
+def image_options(body: ResponseRequest, settings: Settings, *, is_json: bool) -> ImageOptions:
     """How the pictures are drawn, as ``images`` and the tool say: not at all where the answer is text alone.
 
     Raises:
@@ -105,7 +106,7 @@ def image_options(body: ResponseRequest, settings: Settings) -> ImageOptions:
     options = body.images
     for i, tool in enumerate(body.tools):
         options = with_tool(options, tool, f"tools[{i}]")
-    is_text = json_schema(body) is not None or body.tool_choice == "none"
+    is_text = is_json or body.tool_choice == "none"
     most = 0 if is_text else body.max_tool_calls
     if most is None:
         return options

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from models.training.documents.pictures import DESCRIBE
 from models.training.documents.questions import TOPICS, Question, sample_question
 from models.training.documents.wording import read
 from models.training.world import Scene, Wish, draw, sample_scene
@@ -15,7 +16,6 @@ from server.evaluation.scores import Tally
 from server.evaluation.trial import Answer, ModelInput, Outcome
 
 DESCRIPTION = "description"
-DESCRIBE = ("What is in this picture?", "Describe the picture.", "What do you see?")
 
 
 @dataclass(frozen=True, slots=True)

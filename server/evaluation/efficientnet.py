@@ -101,6 +101,7 @@ class EfficientNetLite0(nn.Module):
             ModuleNotFoundError: they are not installed.
         """
         network = cls()
+        # The package brings a pickle; of that, weights_only builds nothing but tensors.
         with as_file(files(PACKAGE) / WEIGHTS) as file:
             network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
         return network.eval()

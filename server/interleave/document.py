@@ -1,8 +1,8 @@
 """The document: what was asked for, and the answer put together from its events."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 from server.interleave.events import (
     Delivery,
@@ -170,6 +170,14 @@ class Document:
     usage: Usage = field(default_factory=Usage)
     error: DocumentFailed | None = None
     _parts: dict[int, AnswerImage | list[TextDelta]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, events: Iterable[DocumentEvent]) -> Self:
+        """The answer, as far as these events tell it."""
+        document = cls()
+        for event in events:
+            document.apply(event)
+        return document
 
     @property
     def parts(self) -> tuple[AnswerPart, ...]:

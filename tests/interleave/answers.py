@@ -109,14 +109,6 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-def assemble(events: Sequence[DocumentEvent]) -> Document:
-    """The document that the events tell of."""
-    document = Document()
-    for event in events:
-        document.apply(event)
-    return document
-
-
 async def answer(engine: ScriptedEngine, pool: ScriptedPool | None = None, **changes: Any) -> Answer:
     """Make one document to its end, and check what every document promises."""
     tasks = asyncio.all_tasks()
@@ -125,7 +117,7 @@ async def answer(engine: ScriptedEngine, pool: ScriptedPool | None = None, **cha
     assert asyncio.all_tasks() <= tasks
     assert engine.requests.running == []
     check_promises(events)
-    return Answer(events, assemble(events))
+    return Answer(events, Document.of(events))
 
 
 def check_promises(events: Sequence[DocumentEvent]) -> None:

@@ -5,9 +5,10 @@ from contextlib import aclosing
 
 import pytest
 
+from server.interleave.document import Document
 from server.interleave.events import DocumentEvent, DocumentFailed, ImageQueued
 from server.pool.base import PoolLoad
-from tests.interleave.answers import answer, assemble, check_promises, interceptor, until
+from tests.interleave.answers import answer, check_promises, interceptor, until
 from tests.scripted import DREAM, EOS, Gate, ScriptedEngine, ScriptedPool, TokenItem
 
 TWO_PICTURES: list[list[TokenItem]] = [["one", DREAM], ["two", DREAM], ["three", EOS]]
@@ -122,4 +123,4 @@ async def test_a_reader_who_leaves_too_much_waiting_ends_the_document(feedback: 
     check_promises(events)
     assert isinstance(events[-1], DocumentFailed)
     assert events[-1].code == "reader_too_slow"
-    assert assemble(events).status == "failed"
+    assert Document.of(events).status == "failed"

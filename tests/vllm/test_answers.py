@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from server.interleave.document import Document
 from server.interleave.events import TextDelta
 from server.llm.conversation import Message, TextPart
 from server.llm.vllm_engine import VLLMEngine
-from tests.interleave.answers import Answer, assemble, check_promises, interceptor
+from tests.interleave.answers import Answer, check_promises, interceptor
 
 pytestmark = pytest.mark.vllm
 
@@ -19,7 +20,7 @@ async def answer(engine: VLLMEngine, id: str, text: str, max_images: int = 2, **
     made = interceptor(engine, id=id, messages=messages, images={"max": max_images}, **{"max_tokens": 120, **asked})
     events = [event async for event in made.events()]
     check_promises(events)
-    return Answer(events, assemble(events))
+    return Answer(events, Document.of(events))
 
 
 async def test_log_probabilities_line_up_with_the_text_over_pictures(engine: VLLMEngine) -> None:

@@ -17,6 +17,7 @@ SHOW = ("Here is {}.", "This is {}.")
 NEXT = ("Now comes {}.", "Next is {}.")
 CLOSE = ("I hope you like it.", "")
 HERE_IT_IS = ("Here it is.", "")
+DESCRIBE = ("What is in this picture?", "Describe the picture.", "What do you see?")
 
 
 def caption(rng: random.Random) -> Document:
@@ -39,7 +40,7 @@ def description(rng: random.Random) -> Document:
 def looking(rng: random.Random) -> Document:
     """The user shows a picture, the model says what it sees."""
     scene = sample_scene(rng)
-    ask = rng.choice(("What is in this picture?", "Describe the picture.", "What do you see?"))
+    ask = rng.choice(DESCRIBE)
     return Document((Shown(scene), ask), (f"I see {tell(scene)}.",))
 
 

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from enum import Enum
 from typing import TypeVar
 
@@ -18,17 +18,23 @@ from server.guard.checks import CheckedPrompt, Checks, open_checks
 from server.guard.demand import demand_of
 from server.guard.image_loading import ImageLoader, open_image_loader
 from server.guard.rate_limits import open_rate_limits
-from server.interleave.document import DocumentRequest
+from server.interleave.document import Document, DocumentRequest
 from server.interleave.events import DocumentEvent
 from server.interleave.interceptor import Interceptor
-from server.interleave.journal.base import DocumentNotFoundError, Journal, Record, StoredDocument, StoreRequest
+from server.interleave.journal.base import (
+    DocumentNotFoundError,
+    Journal,
+    JournalTruncatedError,
+    Record,
+    StoredDocument,
+    StoreRequest,
+)
 from server.interleave.journal.opening import open_journal
 from server.interleave.limits import MakingLimits
 from server.interleave.making import DocumentMaker
 from server.interleave.meter import DocumentMeter
 from server.interleave.running import RunningDocument
 from server.interleave.text_to_image import TextToImage, TextToImageRequest
-from server.llm.conversation import Message, TextPart
 from server.observe import metrics
 from server.settings import Settings
 
@@ -230,7 +236,7 @@ class Service:
         with ExitStack() as at_end:
             self.rate_limits.enter(caller)
             at_end.callback(self.rate_limits.leave, caller)
-            await self.checks.require_allowed(checked_prompt(request))
+            await self.checks.require_allowed(CheckedPrompt.of(request))
             maker = self._maker(request, backend)
             stored_request = await asyncio.to_thread(store.request_json) if store else b""
             meter = DocumentMeter()
@@ -286,27 +292,6 @@ class Service:
             if document.id == document_id:
                 document.fail(code, message)
 
-    def follow(self, document_id: str, after: int | None = None) -> AsyncGenerator[DocumentEvent, None]:
-        """The events of a stored document after a sequence number, or all; waits for those still to come.
-
-        Whoever makes or made it may be another process. Ends with the document's last event.
-
-        Raises:
-            JournalError: when events are asked for. Ask :meth:`stored` before, and whether what is wanted is still
-                kept; what can happen later is that the rest cannot be read now, or not at all.
-            UnavailableError: the service is not running.
-        """
-        return self.journal.follow(document_id, after)
-
-    async def events_so_far(self, document_id: str) -> list[DocumentEvent]:
-        """All events that a stored document has up to now.
-
-        Raises:
-            JournalError: they cannot be read.
-            UnavailableError: the service is not running.
-        """
-        return await self.journal.events_so_far(document_id)
-
     async def stored(self, document_id: str, caller: Caller, surface: str) -> StoredDocument:
         """What is known of a stored document besides its events. Whoever is to see or to end it asks this first.
 
@@ -325,27 +310,22 @@ class Service:
             raise DocumentNotFoundError(document_id)
         return stored
 
-    async def cancel(self, document_id: str) -> None:
-        """End a stored document, wherever it is made, and return when its last event can be read.
-
-        That is a ``DocumentFailed`` of code ``"cancelled"``, unless the document has ended before.
-
-        Raises:
-            DocumentNotFoundError: there is none of this id.
-            JournalError: the process that makes it does not answer.
-            UnavailableError: the service is not running.
-        """
-        await self.journal.cancel(document_id)
-
     async def delete(self, document_id: str) -> None:
-        """Forget a stored document, wherever it is or was made. One that is being made is cancelled.
+        """Forget a stored document and the pictures that it links to. One that is being made is cancelled.
 
         Raises:
             DocumentNotFoundError: there is none of this id.
-            JournalError: the process that made it does not answer.
+            JournalError: the process that makes or made it does not answer.
+            StorageError: the pictures cannot be deleted now; then the document is still there.
             UnavailableError: the service is not running.
         """
-        await self.journal.delete(document_id)
+        journal = self.journal
+        await journal.cancel(document_id)
+        # A document that outgrew its bound has lost its first pictures' names: these stay until they expire.
+        with suppress(JournalTruncatedError):
+            document = Document.of(await journal.events_so_far(document_id))
+            await self.files.delete(document.linked_images)
+        await journal.delete(document_id)
 
     async def drain(self, grace_s: float) -> None:
         """Take no more documents, let those at work go on for so many seconds, and end the rest with an error event."""
@@ -379,15 +359,6 @@ class Service:
         backend = self.backend
         await backend.engine.health()
         await require_workers(backend)
-
-
-def checked_prompt(request: DocumentRequest | TextToImageRequest) -> CheckedPrompt:
-    """All that a request says, for a check to judge."""
-    match request:
-        case DocumentRequest(messages=messages):
-            return CheckedPrompt(messages, request.images.negative_prompt)
-        case TextToImageRequest(description=description):
-            return CheckedPrompt((Message("user", (TextPart(description),)),), request.images.negative_prompt)
 
 
 async def require_workers(backend: Backend) -> None:

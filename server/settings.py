@@ -247,7 +247,13 @@ class FilesSettings(Group):
         "of a folder that fsspec can write to: file:///var/lib/dreamserve, s3://bucket/folder (needs the package "
         "s3fs). By default Redis if there is one, else memory.",
     )
-    ttl_s: float = Field(3600.0, gt=0, allow_inf_nan=False, description="How long a picture is kept.")
+    ttl_s: float = Field(
+        7200.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long a picture is kept, from when it was drawn. Shorter than a stored document is made and "
+        "kept (`journal.retention_s`), its links end before it does.",
+    )
     max_bytes: int = Field(
         256 * MIB, ge=1, description="Of pictures in memory; the oldest go. Redis and disks have limits of their own."
     )

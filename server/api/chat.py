@@ -61,7 +61,7 @@ async def get_chat_completion(
         logprobs=stored.request["logprobs"],
         metadata=stored.request["metadata"],
     )
-    events = service.follow(completion_id)
+    events = service.journal.follow(completion_id, None)
     return await whole_document(events, lambda: None, request, partial(render_completion, view=view))
 
 

@@ -73,7 +73,7 @@ async def get_interleaved(
         return await document_so_far(document_id, service, link_to)
     after = starting_after if last_event_id is None else last_event_id
     stored.require_kept(after)
-    frames = rendered(service.follow(document_id, after), link_to)
+    frames = rendered(service.journal.follow(document_id, after), link_to)
     return DocumentStream(document_id, frames, lambda: None, service.settings.server)
 
 
@@ -88,7 +88,7 @@ async def cancel_interleaved(
 ) -> Response:
     """The document as it was when it ended. Nothing happens to one that has ended before."""
     await service.stored(document_id, caller, SURFACE)
-    await service.cancel(document_id)
+    await service.journal.cancel(document_id)
     return await document_so_far(document_id, service, link_to)
 
 
@@ -102,7 +102,7 @@ async def delete_interleaved(document_id: str, service: RunningService, caller: 
 
 async def document_so_far(document_id: str, service: Service, link_to: LinkTo) -> Response:
     """The JSON of a stored document."""
-    document = Document.of(await service.events_so_far(document_id))
+    document = Document.of(await service.journal.events_so_far(document_id))
     return Response(await render_document(document, link_to), media_type="application/json")
 
 

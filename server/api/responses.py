@@ -70,7 +70,7 @@ async def get_response(
     if not stream:
         return await response_so_far(response_id, service, view)
     stored.require_kept(None)
-    frames = render_stream(service.follow(response_id), view, starting_after)
+    frames = render_stream(service.journal.follow(response_id, None), view, starting_after)
     return DocumentStream(response_id, frames, lambda: None, service.settings.server)
 
 
@@ -103,7 +103,7 @@ async def list_input_items(
 async def cancel_response(response_id: str, service: RunningService, caller: Asking, link_to: PictureLinks) -> Response:
     """The response as it was when it ended. Nothing happens to one that has ended before."""
     stored = await service.stored(response_id, caller, SURFACE)
-    await service.cancel(response_id)
+    await service.journal.cancel(response_id)
     return await response_so_far(response_id, service, stored_view(stored, link_to))
 
 
@@ -117,5 +117,5 @@ async def delete_response(response_id: str, service: RunningService, caller: Ask
 
 async def response_so_far(response_id: str, service: Service, view: ResponseView) -> Response:
     """The JSON of a stored response."""
-    document = Document.of(await service.events_so_far(response_id))
+    document = Document.of(await service.journal.events_so_far(response_id))
     return Response(await render_response(document, view), media_type="application/json")

@@ -144,7 +144,7 @@ class ResponseTurns:
             try:
                 stored = await self._service.stored(response_id, self._caller, SURFACE)
                 require_ended_well(stored, param)
-                parts = Document.of(await self._service.events_so_far(response_id)).parts
+                parts = Document.of(await self._service.journal.events_so_far(response_id)).parts
             except DocumentNotFoundError as error:
                 message = f"there is no stored response {response_id!r}, or none any more"
                 raise invalid_value(param, message, "previous_response_not_found") from error

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -77,6 +78,16 @@ class ImageStore(Protocol):
 
         Raises:
             StorageError: it cannot be read now.
+        """
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Keep these no longer; those that are not there are no error.
+
+        Args:
+            ids: each matches :data:`IMAGE_ID`.
+
+        Raises:
+            StorageError: some of them may still be there.
         """
 
 

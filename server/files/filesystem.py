@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -63,6 +63,9 @@ class FilesystemImageStore:
     async def get(self, id: str) -> StoredImage | None:
         return await self._on_thread(lambda: self._read(id), "the store of pictures cannot be read")
 
+    async def delete(self, ids: Sequence[str]) -> None:
+        await self._on_thread(lambda: self._delete(ids), "the pictures could not be deleted")
+
     async def sweep(self) -> None:
         """Delete what has expired, whoever wrote it.
 
@@ -105,6 +108,11 @@ class FilesystemImageStore:
             return StoredImage(self._fs.cat_file(self._path(id)), seconds_left) if seconds_left > 0 else None
         except FileNotFoundError:
             return None
+
+    def _delete(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(self._path(id))
 
     def _seconds_left(self, id: str) -> float:
         written: float = self._fs.modified(self._path(id)).timestamp()

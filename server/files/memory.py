@@ -1,7 +1,7 @@
 """Pictures in the memory of this process."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from server.files.base import StorageError, StoredImage
@@ -39,6 +39,11 @@ class MemoryImageStore:
             return None
         data, expires_at = self._images[id]
         return StoredImage(data, expires_at - self._now())
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            data, _ = self._images.pop(id, (b"", 0.0))
+            self._bytes -= len(data)
 
     def _drop_expired(self) -> None:
         now = self._now()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -54,6 +55,15 @@ class RedisImageStore:
         data, ttl_ms = answers
         # It may expire between the two commands.
         return StoredImage(data, ttl_ms / 1000) if data is not None and ttl_ms > 0 else None
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for id in ids:
+                    pipeline.unlink(self._key(id))
+                await pipeline.execute()
+        except RedisError as error:
+            raise storage_error(error) from error
 
     def _key(self, id: str) -> str:
         return f"{self._namespace}:image:{id}"

@@ -16,11 +16,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from time import perf_counter
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, Self, cast
 
 import numpy as np
 
-from server.llm.conversation import Message
+from server.interleave.document import DocumentRequest
+from server.interleave.text_to_image import TextToImageRequest
+from server.llm.conversation import Message, TextPart
 from server.observe.metrics import CHECK_DURATION, CHECK_REFUSALS
 from server.settings import ChecksSettings
 
@@ -41,6 +43,15 @@ class CheckedPrompt:
 
     messages: tuple[Message, ...] = field(repr=False)
     negative_prompt: str | None = field(repr=False)
+
+    @classmethod
+    def of(cls, request: DocumentRequest | TextToImageRequest) -> Self:
+        """What a request for a document says."""
+        match request:
+            case DocumentRequest(messages=messages):
+                return cls(messages, request.images.negative_prompt)
+            case TextToImageRequest(description=description):
+                return cls((Message("user", (TextPart(description),)),), request.images.negative_prompt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,12 @@ class Document:
         ordered = (part for _, part in sorted(self._parts.items()))
         return tuple(answer_text(part) if isinstance(part, list) else part for part in ordered)
 
+    @property
+    def linked_images(self) -> list[str]:
+        """Ids of the finished pictures that are delivered as links, and so in the store of pictures."""
+        images = [part.image for part in self._parts.values() if isinstance(part, AnswerImage)]
+        return [image.id for image in images if image is not None and image.delivery == "url"]
+
     def apply(self, event: DocumentEvent) -> None:
         """Add what one event tells."""
         self.status = status_after(event)

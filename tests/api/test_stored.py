@@ -1,6 +1,8 @@
 """Stored documents of ``/v1/interleaved``: they go on without readers, and are read, ended and deleted by their id."""
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -176,7 +178,7 @@ async def test_whoever_waits_for_a_whole_document_is_told_that_it_was_ended() ->
         waiting = asyncio.create_task(app.client.post("/v1/interleaved", json={"input": "a", "store": True}))
         await gate.reached.wait()
         [document] = app.service.documents
-        await app.service.cancel(document.id)
+        await app.service.journal.cancel(document.id)
         response = await waiting
 
     assert response.status_code == 409
@@ -199,6 +201,20 @@ async def test_a_document_is_forgotten_by_its_id(ended: bool) -> None:
     assert deleted.json() == {"id": document_id, "object": "interleaved.document.deleted", "deleted": True}
     assert gone.status_code == 404
     assert bool(app.pool.record.aborted) is not ended
+
+
+@pytest.mark.parametrize("surface", ["interleaved", "responses"])
+async def test_the_pictures_of_a_forgotten_document_are_forgotten_with_it(surface: str) -> None:
+    body = {"input": "a", "store": True, "images": {"delivery": "url"}}
+    async with in_memory(scripted_engine(["Look: ", DREAM], ["A cat.", EOS]), ScriptedPool([drawing])) as app:
+        await app.ready()
+        document = (await app.client.post(f"/v1/{surface}", json=body)).json()
+        [link] = re.findall(r"/v1/files/images/file_[\w-]+", json.dumps(document))
+        there = await app.client.get(link)
+        deleted = await app.client.delete(f"/v1/{surface}/{document['id']}")
+        gone = await app.client.get(link)
+
+    assert (there.status_code, deleted.status_code, gone.status_code) == (200, 200, 404)
 
 
 async def test_a_document_that_nobody_reads_is_ended() -> None:

@@ -33,6 +33,17 @@ async def test_a_picture_is_there_as_it_was_put(store: ImageStore) -> None:
     assert other.data == encoded("webp", "blue")
 
 
+async def test_deleted_pictures_are_not_there_and_the_others_are(store: ImageStore) -> None:
+    ids = [new_image_id() for _ in range(3)]
+    for id in ids:
+        await store.put(id, encoded("png"))
+
+    await store.delete([ids[0], new_image_id(), ids[2]])
+    await store.delete([])
+
+    assert [await store.get(id) is not None for id in ids] == [False, True, False]
+
+
 async def test_there_is_nothing_under_other_ids(store: ImageStore) -> None:
     await store.put(new_image_id(), encoded("png"))
 

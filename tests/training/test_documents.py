@@ -9,7 +9,17 @@ import pytest
 
 from models.training.documents import INSTRUCTIONS, INTERLEAVED, PAIRS, Document, Drawn, Mixture, Shown, render
 from models.training.documents.mixtures import Kind, bare, casual
-from models.training.documents.pictures import caption, direct, drawing, looking, question, relation, several, surprise
+from models.training.documents.pictures import (
+    caption,
+    direct,
+    drawing,
+    interview,
+    looking,
+    question,
+    relation,
+    several,
+    surprise,
+)
 from models.training.documents.questions import TOPICS, questions_about, sample_question
 from models.training.documents.requests import (
     CHOICES,
@@ -217,6 +227,19 @@ def test_a_dialogue_goes_on_from_its_picture() -> None:
         else:
             assert drawn(document)[1].picture != scene
         assert turn.answer[1] == Drawn(scene, Wish.of(scene))
+
+
+def test_an_interview_asks_different_things_about_one_picture() -> None:
+    for document in made(interview):
+        (shown,) = (piece for piece in document.pieces if isinstance(piece, Shown))
+        scene = scene_of(shown)
+        right = {(q.text, q.answer) for topic in TOPICS for q in questions_about(scene, topic)}
+        said = [piece for piece in document.pieces if isinstance(piece, str)]
+        exchanges = list(zip(said[::2], said[1::2], strict=True))
+        assert 3 <= len(exchanges) <= 6
+        assert len(set(exchanges)) == len(exchanges)
+        assert right >= set(exchanges)
+    assert {len(scene_of(document.pieces[0]).shapes) for document in made(interview)} == {1, 2, 3}
 
 
 def test_what_the_user_shows_is_described() -> None:

@@ -11,6 +11,7 @@ from models.training.documents.pictures import (
     description,
     direct,
     drawing,
+    interview,
     looking,
     question,
     relation,
@@ -78,7 +79,8 @@ PAIRS = Mixture({caption: 0.7, description: 0.3}, bare=True)
 
 _DIALOGUES: dict[Kind, float] = {
     looking: 0.06,
-    question: 0.20,
+    question: 0.10,
+    interview: 0.20,
     drawing: 0.15,
     direct: 0.08,
     relation: 0.08,

@@ -2,8 +2,8 @@
 
 import random
 
-from models.training.documents.document import Document, Drawn, Shown
-from models.training.documents.questions import sample_question
+from models.training.documents.document import Document, Drawn, Shown, Turn
+from models.training.documents.questions import TOPICS, questions_about, sample_question
 from models.training.documents.requests import (
     ask_by_relation,
     ask_for_scene,
@@ -16,6 +16,7 @@ from models.training.world import Scene, Wish, sample_scene
 SHOW = ("Here is {}.", "This is {}.")
 NEXT = ("Now comes {}.", "Next is {}.")
 CLOSE = ("I hope you like it.", "")
+FEWEST_QUESTIONS, MOST_QUESTIONS = 3, 6
 HERE_IT_IS = ("Here it is.", "")
 DESCRIBE = ("What is in this picture?", "Describe the picture.", "What do you see?")
 
@@ -48,6 +49,20 @@ def question(rng: random.Random) -> Document:
     """The user shows a picture and asks for one thing in it."""
     asked = sample_question(rng)
     return Document((Shown(asked.scene), asked.text), (asked.answer,))
+
+
+def interview(rng: random.Random) -> Document:
+    """The user shows a picture and asks one thing after another, as LLaVA's conversations do (Liu et al. 2023).
+
+    One picture answers many questions, so that a picture that was seen teaches more. Most have several shapes: which
+    attribute belongs to which is what is hard.
+    """
+    scene = sample_scene(rng, rng.choices((1, 2, 3), (0.2, 0.45, 0.35))[0])
+    asked = [question for topic in TOPICS for question in questions_about(scene, topic)]
+    first, *others = rng.sample(asked, MOST_QUESTIONS)
+    turns = [Turn((Shown(scene), first.text), (first.answer,)), *(Turn((q.text,), (q.answer,)) for q in others)]
+    *earlier, last = turns[: rng.randint(FEWEST_QUESTIONS, MOST_QUESTIONS)]
+    return Document(last.prompt, last.answer, earlier=tuple(earlier))
 
 
 def told(scene: Scene, opening: str) -> tuple[str, Drawn]:

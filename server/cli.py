@@ -64,6 +64,7 @@ def serve(
     from server.service import State
 
     configure_logging(settings.log.level, settings.log.format)
+    require_tracing("dreamserve-server")
     # Before the model is loaded, which takes a while.
     listener = require_listener(settings.server.host, settings.server.port)
     ops_port = settings.server.ops_port
@@ -114,6 +115,7 @@ def worker(
     from server.pool import worker_command
 
     configure_logging(settings.log.level, settings.log.format)
+    require_tracing("dreamserve-worker")
     if settings.redis.url is None:
         raise typer.Exit(worker_command.calibrate(settings, console))
     listener = require_listener(settings.worker.host, settings.worker.port)
@@ -143,6 +145,17 @@ def require_keys(settings: Settings) -> None:
     try:
         open_keys(settings.auth)
     except KeysError as error:
+        errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def require_tracing(service_name: str) -> None:
+    """Send traces where the environment says. Ends the command if they cannot be sent as it says."""
+    from server.observe.tracing import TracingError, configure_tracing
+
+    try:
+        configure_tracing(service_name)
+    except TracingError as error:
         errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 

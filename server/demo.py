@@ -80,13 +80,13 @@ def service(log: Path, console: Console) -> Iterator[str]:
                 stop(process)
 
 
-def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, limit_s: float = START_LIMIT_S) -> None:
     """Return when the service takes requests.
 
     Raises:
         NotStartedError: it ended, or took too long.
     """
-    deadline = time.monotonic() + START_LIMIT_S
+    deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise NotStartedError(f"the service ended with code {process.returncode}:\n{tail(log)}")
@@ -96,7 +96,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> N
         except httpx.TransportError:
             pass  # it does not listen yet
         time.sleep(0.25)
-    raise NotStartedError(f"the service was not ready after {START_LIMIT_S} s:\n{tail(log)}")
+    raise NotStartedError(f"the service was not ready after {limit_s} s:\n{tail(log)}")
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

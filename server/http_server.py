@@ -8,28 +8,36 @@ from types import FrameType
 from typing import cast
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
+from server.api.errors import error_response
 from server.guard.connection import BoundedProtocol
 from server.observe.probes import ProbeServer
+from server.schema.errors import APIError
 from server.service import Service, State
 
 LAST_BYTES_S = 5  # for slow readers to take the last events of their streams
 
 
+def no_request(message: str) -> Response:
+    """The response to what is no HTTP, or too much of it."""
+    return error_response(APIError(400, message, code="bad_request"))
+
+
 class HTTPServer(uvicorn.Server):
     """Serves one app until it is told to stop or its model fails.
 
-    On the first SIGTERM or SIGINT readiness falls and new documents are refused, but the socket stays open: an
-    orchestrator can see that the server is leaving, and running streams end properly. On the second the documents
-    still at work end at once, with an error event.
+    On the first SIGTERM or SIGINT readiness falls, and after ``server.shutdown_delay_s`` new documents are refused. The
+    socket stays open: an orchestrator can see that the server is leaving, and running streams end properly. On the
+    second the documents still at work end at once, with an error event.
 
     The signals are for this process. vLLM's processes take no notice of a SIGINT, which a terminal sends to all of
     them, but a SIGTERM ends them, as it must: whoever stops a service by signalling all of its processes (systemd,
     unless ``KillMode=mixed``) ends the running documents with an error event.
 
-    An engine or a pool that dies later does not end the server: ``/health/live`` fails from then on, and whoever
-    watches it decides.
+    A model that has died, its engine or its pool, is no better than a signal: requests are refused, documents that need
+    no more than what is left of it are finished, those that need more have ended with an error event, and then the
+    server stops, so that a supervisor starts another one. The state of its service says why.
 
     Args:
         app: made by :func:`server.app.create_app`.
@@ -51,7 +59,7 @@ class HTTPServer(uvicorn.Server):
             host=server.host,
             port=server.port,
             timeout_graceful_shutdown=LAST_BYTES_S,
-            http=cast(type[asyncio.Protocol], partial(BoundedProtocol, server)),
+            http=cast(type[asyncio.Protocol], partial(BoundedProtocol, server, no_request)),
             ws="none",
             log_config=None,
             access_log=False,
@@ -92,10 +100,17 @@ class HTTPServer(uvicorn.Server):
         if self._service.state is State.READY and not self._announced:
             self._announced = True
             self._on_ready(self.url)
-        while len(self._drains) < self._signals:
-            grace_s = 0 if self._drains else self._service.settings.server.shutdown_grace_s
-            self._drains.append(asyncio.create_task(self._service.drain(grace_s), name="drain"))
+        await self._service.watch()
+        reasons = self._signals + (self._service.state is State.FAILED)
+        while len(self._drains) < reasons:
+            self._drains.append(asyncio.create_task(self._drain(at_once=bool(self._drains)), name="drain"))
         drained = any(drain.done() for drain in self._drains)
         if drained:
             await asyncio.gather(*self._drains)
-        return stop or drained or self._service.state is State.FAILED
+        return stop or drained
+
+    async def _drain(self, *, at_once: bool) -> None:
+        server = self._service.settings.server
+        if not at_once:
+            await self._service.retire(server.shutdown_delay_s)
+        await self._service.drain(0 if at_once else server.shutdown_grace_s)

@@ -35,7 +35,11 @@ from server.interleave.making import DocumentMaker
 from server.interleave.meter import DocumentMeter
 from server.interleave.running import RunningDocument
 from server.interleave.text_to_image import TextToImage, TextToImageRequest
+from server.interleave.transcript import Transcript
+from server.llm.engine import EngineDeadError
 from server.observe import metrics
+from server.observe.tracing import tracer
+from server.pool.base import PoolDeadError
 from server.settings import Settings
 
 WARM_UP_LIMIT_S = 600  # a server that takes longer for its first answer is of no use
@@ -97,6 +101,8 @@ class Service:
         self._image_loader: ImageLoader | None = None
         self._checks: Checks | None = None
         self._closing = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._retiring = False
         self.documents: set[RunningDocument] = set()
         self.rate_limits = open_rate_limits(settings.redis)
 
@@ -231,7 +237,7 @@ class Service:
         backend, admission = self.backend, self.admission
         await backend.engine.health()
         if request.images.max > 0:
-            await require_workers(backend)
+            await self._require_workers(backend)
             await self.rate_limits.require_images(caller)
         with ExitStack() as at_end:
             self.rate_limits.enter(caller)
@@ -241,7 +247,8 @@ class Service:
             stored_request = await asyncio.to_thread(store.request_json) if store else b""
             meter = DocumentMeter()
             at_end.callback(meter.close)
-            place = await admission.admit(caller, demand_of(request, await maker.prepare(), backend))
+            with tracer.start_as_current_span("admission"):
+                place = await admission.admit(caller, demand_of(request, await maker.prepare(), backend))
             at_end.callback(lambda: place.close(maker.usage))
             events = maker.events()
             started = await anext(events)
@@ -254,9 +261,13 @@ class Service:
                 record = Record(request.id, caller.id, store.surface, stored_request, store.background, created)
                 outlet = self.journal.open(record)
 
+            transcript = Transcript(request) if self.settings.log.contents else None
+
             def observe(event: DocumentEvent) -> None:
                 meter.observe(event)
                 place.observe(event)
+                if transcript is not None:
+                    transcript.observe(event)
 
             document = RunningDocument(request.id, started, events, lambda: maker.usage, observe, outlet)
             self.documents.add(document)
@@ -327,8 +338,18 @@ class Service:
             await self.files.delete(document.linked_images)
         await journal.delete(document_id)
 
+    async def retire(self, delay_s: float) -> None:
+        """Fail :meth:`check`, but take documents for so many seconds more: those who send them may not know yet."""
+        if self.state is not State.READY:
+            return
+        self._retiring = True
+        metrics.READY.set(0)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._draining.wait(), delay_s)
+
     async def drain(self, grace_s: float) -> None:
         """Take no more documents, let those at work go on for so many seconds, and end the rest with an error event."""
+        self._draining.set()
         if self.state is not State.FAILED:
             self.state = State.DRAINING
         metrics.READY.set(0)
@@ -349,24 +370,38 @@ class Service:
         if stuck:
             logger.error("%d documents did not end within %g s", len(stuck), LAST_EVENT_LIMIT_S)
 
+    async def watch(self) -> None:
+        """See whether the backend has died. From then on the service has failed, as only another process can go on."""
+        if self.state is not State.READY or self._backend is None:
+            return
+        try:
+            await self._backend.engine.health()
+            await self._backend.pool.health()
+        except (EngineDeadError, PoolDeadError) as error:
+            self.state = State.FAILED
+            metrics.READY.set(0)
+            logger.critical("the model has died: %s", error)
+
     async def check(self) -> None:
-        """Return if documents can be made now.
+        """Return if documents can be made now and for some time.
+
+        Raises:
+            UnavailableError: not so.
+            EngineDeadError: never again in this process.
+        """
+        if self._retiring:
+            raise UnavailableError(State.DRAINING.value)
+        backend = self.backend
+        await backend.engine.health()
+        await self._require_workers(backend)
+
+    async def _require_workers(self, backend: Backend) -> None:
+        """Return if pictures can be drawn now, or can wait for who draws them where that is the setting.
 
         Raises:
             UnavailableError: not now.
-            EngineDeadError: never again in this process.
         """
-        backend = self.backend
-        await backend.engine.health()
-        await require_workers(backend)
-
-
-async def require_workers(backend: Backend) -> None:
-    """Return if pictures can be drawn now.
-
-    Raises:
-        UnavailableError: not now.
-    """
-    load = await backend.pool.load()
-    if load.workers_alive == 0:
-        raise UnavailableError("no_workers")
+        load = await backend.pool.load()
+        may_wait = self.settings.admission.wait_for_workers and load.takes_jobs
+        if load.workers_alive == 0 and not may_wait:
+            raise UnavailableError("no_workers")

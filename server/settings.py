@@ -40,7 +40,13 @@ class ServerSettings(Group):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     root_path: str = Field("", description="Path under which a proxy serves this server, such as /dream.")
-    shutdown_grace_s: float = Field(30.0, ge=0, description="After SIGTERM, how long running documents may go on.")
+    shutdown_delay_s: float = Field(
+        0.0,
+        ge=0,
+        description="After SIGTERM, how long requests are still taken although /health/ready fails: time for a gateway "
+        "to notice. Not for Kubernetes, where a preStop hook does it.",
+    )
+    shutdown_grace_s: float = Field(30.0, ge=0, description="After that, how long running documents may go on.")
     keepalive_s: float = Field(15.0, gt=0, description="Silence in a stream after which a comment is sent.")
     send_timeout_s: float = Field(60.0, gt=0, description="How long the reader of an answer may take nothing of it.")
     header_timeout_s: float = Field(20.0, gt=0, description="Time for the headers of a request.")
@@ -221,6 +227,11 @@ class AdmissionSettings(Group):
     behind_s: float = Field(
         120.0, gt=0, description="Seconds of work in the pool past which answers do what their images.on_overload says."
     )
+    wait_for_workers: bool = Field(
+        False,
+        description="Be ready without workers, and take documents with pictures, which wait for one: for where workers "
+        "are started when there is work for them.",
+    )
 
 
 class JournalSettings(Group):
@@ -272,10 +283,11 @@ class FilesSettings(Group):
 
 
 class LogSettings(Group):
-    """What is logged. Prompts and answers never are."""
+    """What is logged."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity.")
     format: Literal["text", "json"] = Field("text", description="For people, or one JSON object a line.")
+    contents: bool = Field(False, description="Prompts and answers too, without their pictures. Else they never are.")
 
 
 class Settings(BaseSettings):

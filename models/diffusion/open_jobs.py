@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 from models.diffusion.job import Failed, JobUpdate, Outcome, Preview, Progress, RenderJob, Size
@@ -24,6 +25,7 @@ class _OpenJob:
     size: Size
     progress: Progress | None = None
     opened_at: float = field(default_factory=time.perf_counter)
+    context: Context = field(default_factory=copy_context)
 
     @property
     def staying(self) -> bool:
@@ -97,8 +99,10 @@ class OpenJobs:
             return True
 
     def fail(self, job_id: str, error: Exception) -> None:
-        """End a job because of an error, which is logged and not told."""
-        logger.error("image job %s failed", job_id, exc_info=error)
+        """End a job because of an error, which is logged, in the context in which the job was opened, and not told."""
+        job = self._jobs.get(job_id)
+        context = job.context.copy() if job else Context()
+        context.run(logger.error, "image job %s failed", job_id, exc_info=error)
         self.end(job_id, Failed("render_failed", "The picture could not be drawn."))
 
     def refuse(self, reason: str) -> None:

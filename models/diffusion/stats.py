@@ -3,19 +3,22 @@
 import statistics
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from models.diffusion.distribution import Distribution, Tally
 from models.diffusion.job import Completed, Outcome
 from models.diffusion.step_times import StepTimes
 
 _WINDOW = 64
 _WINDOW_OF_A_BATCH = 16
+_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_STEP_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A snapshot. Counts are since the start; times in seconds are medians of the latest, None before the first.
+    """A snapshot. Counts and histograms are since the start, times in seconds.
 
     Attributes:
         waiting: jobs without a place in a batch, as of the last step.
@@ -29,13 +32,15 @@ class EngineStats:
         cancelled: jobs that were given up.
         previews: early views that were decoded.
         previews_left_out: early views that would have taken too much of the time for denoising.
-        step_s: one step.
-        step_times: one step by the number of its jobs. Pictures of other sizes than the default count with their time
-            divided by their area relative to it, so that these times stand for what is drawn, whatever that is.
-        job_steps_per_s: throughput while there is work.
-        queue_s: from arrival to admission.
-        finish_s: from the last step to the encoded picture.
-        latency_s: from arrival to the encoded picture.
+        step_times: medians of the latest steps by the number of their jobs, None before the first. Pictures of other
+            sizes than the default count with their time divided by their area relative to it, so that these times
+            stand for what is drawn, whatever that is.
+        finish_s: from the last step to the encoded picture: median of the latest, None before the first.
+        batch_histogram: jobs of each step.
+        step_histogram: every step.
+        queue_histogram: from arrival to admission, of every job.
+        finish_histogram: from the last step to the encoded picture, of every job.
+        latency_histogram: from arrival to the encoded picture, of every job.
     """
 
     waiting: int
@@ -49,12 +54,13 @@ class EngineStats:
     cancelled: int
     previews: int
     previews_left_out: int
-    step_s: float | None
     step_times: StepTimes | None
-    job_steps_per_s: float | None
-    queue_s: float | None
     finish_s: float | None
-    latency_s: float | None
+    batch_histogram: Distribution
+    step_histogram: Distribution
+    queue_histogram: Distribution
+    finish_histogram: Distribution
+    latency_histogram: Distribution
 
 
 class EngineCounters:
@@ -67,16 +73,18 @@ class EngineCounters:
         self._busy_s = 0.0
         self._completed = self._failed = self._cancelled = 0
         self._previews = self._previews_left_out = 0
-        self._recent_steps: deque[tuple[int, float]] = deque(maxlen=_WINDOW)
         self._of_default_size: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=_WINDOW_OF_A_BATCH))
-        self._queue_s: deque[float] = deque(maxlen=_WINDOW)
         self._finish_s: deque[float] = deque(maxlen=_WINDOW)
-        self._latency_s: deque[float] = deque(maxlen=_WINDOW)
+        self._batch_histogram = Tally(_BATCHES)
+        self._step_histogram = Tally(_STEP_SECONDS)
+        self._queue_histogram = Tally(_SECONDS)
+        self._finish_histogram = Tally(_SECONDS)
+        self._latency_histogram = Tally(_SECONDS)
 
     def admitted(self, queue_s: float) -> None:
         """A job got its place."""
         with self._lock:
-            self._queue_s.append(queue_s)
+            self._queue_histogram.add(queue_s)
 
     @property
     def busy_s(self) -> float:
@@ -90,7 +98,8 @@ class EngineCounters:
             self._job_steps += batch
             self._busy_s += seconds
             self._last_batch = batch
-            self._recent_steps.append((batch, seconds))
+            self._batch_histogram.add(batch)
+            self._step_histogram.add(seconds)
             self._of_default_size[batch].append(seconds / relative_area)
 
     def occupied(self, waiting: int, running: int) -> None:
@@ -102,6 +111,7 @@ class EngineCounters:
         """A picture was decoded and encoded."""
         with self._lock:
             self._finish_s.append(seconds)
+            self._finish_histogram.add(seconds)
 
     def previewed(self, decoded: int, left_out: int) -> None:
         """So many early views were due."""
@@ -114,7 +124,7 @@ class EngineCounters:
         with self._lock:
             if isinstance(outcome, Completed):
                 self._completed += 1
-                self._latency_s.append(latency_s)
+                self._latency_histogram.add(latency_s)
             elif outcome.code == "cancelled":
                 self._cancelled += 1
             else:
@@ -123,8 +133,6 @@ class EngineCounters:
     def snapshot(self) -> EngineStats:
         """All of it, as of one moment."""
         with self._lock:
-            recent_jobs = sum(batch for batch, _ in self._recent_steps)
-            recent_s = sum(seconds for _, seconds in self._recent_steps)
             return EngineStats(
                 waiting=self._waiting,
                 running=self._running,
@@ -137,20 +145,15 @@ class EngineCounters:
                 cancelled=self._cancelled,
                 previews=self._previews,
                 previews_left_out=self._previews_left_out,
-                step_s=_median(seconds for _, seconds in self._recent_steps),
                 step_times=self._step_times(),
-                job_steps_per_s=recent_jobs / recent_s if recent_s else None,
-                queue_s=_median(self._queue_s),
-                finish_s=_median(self._finish_s),
-                latency_s=_median(self._latency_s),
+                finish_s=statistics.median(self._finish_s) if self._finish_s else None,
+                batch_histogram=self._batch_histogram.snapshot(),
+                step_histogram=self._step_histogram.snapshot(),
+                queue_histogram=self._queue_histogram.snapshot(),
+                finish_histogram=self._finish_histogram.snapshot(),
+                latency_histogram=self._latency_histogram.snapshot(),
             )
 
     def _step_times(self) -> StepTimes | None:
         measured = ((batch, statistics.median(seconds)) for batch, seconds in sorted(self._of_default_size.items()))
         return StepTimes(tuple(measured)) if self._of_default_size else None
-
-
-def _median(seconds: Iterable[float]) -> float | None:
-    """A median, so that a slow first call does not show for long."""
-    values = list(seconds)
-    return statistics.median(values) if values else None

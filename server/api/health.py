@@ -1,4 +1,4 @@
-"""``/health/live``, ``/health/ready`` and ``/metrics``: what an orchestrator asks."""
+"""``/health/started``, ``/health/live``, ``/health/ready`` and ``/metrics``: what an orchestrator asks."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from server.observe import metrics
 from server.observe.probes import exposition
 from server.pool.base import PoolDeadError, PoolLoad
 from server.schema.errors import APIError
-from server.service import State
+from server.service import State, UnavailableError
 
 router = APIRouter(tags=["operations"], responses=ERRORS)
 
@@ -20,7 +20,15 @@ router = APIRouter(tags=["operations"], responses=ERRORS)
 class Health(BaseModel):
     """The answer to a health check that passes."""
 
-    status: Literal["alive", "ready"]
+    status: Literal["started", "alive", "ready"]
+
+
+@router.get("/health/started", summary="Has the model been loaded?")
+async def started(service: RunningService) -> Health:
+    """Passes from the first warm-up answer on, for good."""
+    if service.state in (State.LOADING, State.FAILED):
+        raise UnavailableError(service.state.value)
+    return Health(status="started")
 
 
 @router.get("/health/live", summary="Is the process worth keeping?")
@@ -58,9 +66,9 @@ async def metrics_of_all(request: Request, service: RunningService) -> Response:
 
 def record_load(load: PoolLoad) -> None:
     """Note how busy the pool is."""
-    metrics.POOL_QUEUE_DEPTH.set(load.queue_depth)
+    metrics.POOL_WAITING.set(load.queue_depth)
     metrics.POOL_RUNNING.set(load.running)
-    metrics.POOL_SECONDS_AHEAD.set(load.seconds_ahead)
+    metrics.POOL_WORK_AHEAD.set(load.seconds_ahead)
     metrics.POOL_WORKERS_ALIVE.set(load.workers_alive)
 
 

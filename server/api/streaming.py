@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from server.interleave.document import Document
 from server.interleave.events import CANCELLED, DocumentEvent
 from server.interleave.journal.base import JournalError
+from server.observe import metrics
 from server.observe.requests import CLIENT_LEFT
 from server.schema.errors import APIError
 from server.settings import ServerSettings
@@ -82,14 +82,13 @@ async def until_unreadable(frames: AsyncIterator[bytes], document_id: str) -> As
 
 
 class DocumentStream(EventSourceResponse):
-    """A document as server-sent events, as they happen. A caller who takes nothing for too long is cut off.
+    """A document as server-sent events, as they happen. The connection sees to callers who take nothing of it.
 
     Args:
         document_id: of the document that is streamed.
         frames: its rendered events.
         leave: called when nobody reads them any more.
-        settings: after what silence a comment is sent, so that no proxy gives up on a long picture; and how long the
-            caller may take nothing.
+        settings: after what silence a comment is sent, so that no proxy gives up on a long picture.
     """
 
     def __init__(
@@ -99,12 +98,10 @@ class DocumentStream(EventSourceResponse):
         leave: Callable[[], None],
         settings: ServerSettings,
     ) -> None:
-        self._document_id = document_id
         self._leave = leave
         super().__init__(
             until_unreadable(frames, document_id),
             ping=settings.keepalive_s,
-            send_timeout=settings.send_timeout_s,
             ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
             headers={"X-Document-Id": document_id},
             sep="\n",
@@ -112,9 +109,8 @@ class DocumentStream(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
-        except* SendTimeoutError:  # of an event, of a comment, or of both
-            logger.info("document %s: its reader took nothing for %g s", self._document_id, self.send_timeout)
+            with metrics.SSE_CONNECTIONS.track_inprogress():
+                await super().__call__(scope, receive, send)
         finally:
             # Also when the caller was gone before the first event could be sent, and no frame was ever asked for.
             self._leave()

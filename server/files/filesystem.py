@@ -14,7 +14,7 @@ from fsspec.core import url_to_fs
 from server.files.base import IMAGE_ID, StorageError, StoredImage, new_image_id
 
 THREADS = 8  # of their own, so that a slow store holds up nothing but pictures
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no room on the disk, for this user, for this process
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.guard.caller import ANONYMOUS, Caller
 from server.guard.key_ring import KeyRing
 
-HEALTH = ("/health", "/health/live", "/health/ready")
+HEALTH = ("/health", "/health/started", "/health/live", "/health/ready")
 DESCRIPTION = ("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
 OPEN = frozenset({"/", *HEALTH, *DESCRIPTION})
 OPEN_BELOW = ("/playground/", "/v1/files/images/")

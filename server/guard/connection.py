@@ -13,8 +13,10 @@ may be is bounded by the file descriptors of the process alone: that is for the 
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.settings import ServerSettings
@@ -29,11 +31,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     Args:
         settings: how long a peer may take.
+        refusal: the response to what is no request, with a message that says why.
         uvicorn: what uvicorn gives its protocols.
     """
 
-    def __init__(self, settings: ServerSettings, **uvicorn: Any) -> None:
+    def __init__(self, settings: ServerSettings, refusal: Callable[[str], Response], **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
+        self._refusal = refusal
         self._header_timeout_s = settings.header_timeout_s
         self._send_timeout_s = settings.send_timeout_s
         self._header_bytes = 0
@@ -68,6 +72,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """The headers of a request are here."""
         self._end_headers()
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what never gets to the app, in the words of the app rather than uvicorn's."""
+        response = self._refusal(msg)
+        headers = [name + b": " + value for name, value in (*response.raw_headers, (b"connection", b"close"))]
+        self.transport.write(b"\r\n".join([b"HTTP/1.1 400 Bad Request", *headers, b"", bytes(response.body)]))
+        self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

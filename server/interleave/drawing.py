@@ -21,6 +21,7 @@ from server.interleave.limits import DocumentError, MakingLimits
 from server.interleave.outbox import UNNUMBERED
 from server.interleave.parts import ImageEvent, Part, Parts
 from server.llm.engine import EngineDeadError, EngineError, LLMEngine, Priority, Prompt
+from server.observe.tracing import fail, tracer
 from server.pool.base import (
     Completed,
     DiffusionPool,
@@ -90,6 +91,7 @@ class Drawing:
         self._limits = limits
         self._deadline = asyncio.get_running_loop().time() + limits.image_timeout_s
         self._job: RenderJob | None = None
+        self._failure: str | None = None
 
     async def dream(self, context: Prompt, negative: Prompt | None) -> None:
         """Fetch the dream states after a context, and after the negative prompt if there is one.
@@ -143,15 +145,24 @@ class Drawing:
         return (await self._pool.load()).seconds_ahead > self._limits.pool_behind_s
 
     async def _dream_states(self, name: str, context: Prompt) -> torch.Tensor:
-        return await self._engine.dream_states(f"{self._id}-{name}", context, self._dream_priority)
+        with tracer.start_as_current_span("dream states", attributes={"dreamserve.dream": name}):
+            return await self._engine.dream_states(f"{self._id}-{name}", context, self._dream_priority)
 
     async def render(self) -> RenderedImage | None:
         """Have the picture drawn, and stored if it is delivered as a link. None if that or :meth:`dream` failed."""
         if self._job is None:
             return None
+        with tracer.start_as_current_span("picture", attributes=described(self._job)) as span:
+            rendered = await self._finish(self._job)
+            if self._failure is not None:
+                fail(span, self._failure)
+            return rendered
+
+    async def _finish(self, job: RenderJob) -> RenderedImage | None:
+        """The picture, drawn, stored and told; None if it failed, which is told too."""
         try:
             async with asyncio.timeout_at(self._deadline):
-                rendered = await self._draw(self._job)
+                rendered = await self._draw(job)
                 image = self._image(rendered, self._params.delivery)
                 if image.delivery == "url":
                     await self._files.put(image.id, image.data)
@@ -188,9 +199,22 @@ class Drawing:
         self._fail("timeout", f"the picture was not finished within {self._limits.image_timeout_s:g} seconds")
 
     def _fail(self, code: str, message: str) -> None:
+        self._failure = code
         self._send(ImageFailed(*NEW, code, message))
 
     def _send(self, event: ImageEvent) -> None:
         if not self._part.begun and not isinstance(event, ImageQueued):
             self._parts.send(self._part, ImageQueued(*NEW, position=0, eta_s=None))
         self._parts.send(self._part, event)
+
+
+def described(job: RenderJob) -> dict[str, str | int | float]:
+    """What the span of a picture says of it: nothing of what it shows."""
+    return {
+        "dreamserve.image.job": job.id,
+        "dreamserve.image.width": job.width,
+        "dreamserve.image.height": job.height,
+        "dreamserve.image.steps": job.steps,
+        "dreamserve.image.scheduler": job.scheduler,
+        "dreamserve.image.guidance_scale": job.guidance_scale,
+    }

@@ -4,7 +4,7 @@ A document is an ordered list of parts, each text or image. ``sequence`` rises b
 ``part`` is the index of the part that an event belongs to.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from server.pool.base import ImageFormat
@@ -191,6 +191,13 @@ DocumentEvent = (
     | DocumentCompleted
     | DocumentFailed
 )
+
+
+def numbered(event: DocumentEvent, sequence: int) -> DocumentEvent:
+    """The event with its number."""
+    if isinstance(event, TextDelta):  # by hand, because there is one for every token
+        return TextDelta(sequence, event.part, event.text, event.logprobs)
+    return replace(event, sequence=sequence)
 
 
 def is_last(event: DocumentEvent) -> bool:

@@ -44,6 +44,7 @@ from server.interleave.events import DocumentEvent, FinishReason, LengthLimit, U
 from server.interleave.limits import DEFAULT_LIMITS, MakingLimits
 from server.interleave.making import Making
 from server.interleave.outbox import Outbox
+from server.interleave.pace import Pace, waiting_for_picture
 from server.interleave.parts import Parts
 from server.interleave.pending_logprobs import PendingLogprobs
 from server.interleave.sampling import AnswerSampling
@@ -52,6 +53,7 @@ from server.llm.detokenizer import IncrementalDetokenizer
 from server.llm.engine import EngineError, LLMEngine, Priority, Prompt, PromptImage, TokenChunk, TokenLogprobs
 from server.llm.prompt import PromptBuilder
 from server.llm.stop_strings import StopStrings
+from server.observe.tracing import tracer
 from server.pool.base import DiffusionPool, RenderedImage
 from server.tasks import end
 
@@ -111,10 +113,12 @@ class Interceptor:
         self._prompts = prompts
         self._files = files
         self._sampling = AnswerSampling(engine, request, prompts.control_token_ids)
+        self._textless = frozenset({engine.eos_token_id, engine.config.dream_token_id})
         self._limits = limits
         seeds = (request.images.seed, request.seed, random_seed())
         self._image_seed = next(seed for seed in seeds if seed is not None)
 
+        self._pace = Pace()
         self._context = Context(engine.config)
         self._negative: Prompt | None = None
         self._detokenizer = IncrementalDetokenizer(engine.tokenizer)
@@ -173,23 +177,32 @@ class Interceptor:
         limit, allowed = self._tokens_left()
         if allowed <= 0:
             return self._end_text("length", limit)
-        token_id, finish_reason = None, None
-        async with aclosing(self._generate(allowed)) as chunks:
-            async for chunk in chunks:
-                finish_reason = chunk.finish_reason
-                if self._engine_requests == 1:
-                    self._cached_tokens = chunk.cached_tokens
-                for token_id, logprobs in zip_longest(chunk.token_ids, chunk.logprobs):
-                    self._sampled.append(token_id)
-                    if token_id not in (self._engine.eos_token_id, self._engine.config.dream_token_id):
-                        self._add_text(token_id, logprobs)
-                    if self._stop_strings.matched:
-                        return self._end_text("stop")
+        with self._pace.segment(self._engine_requests, self._context.length):
+            token_id, finish_reason = await self._sample(allowed)
+        if self._stop_strings.matched:
+            return self._end_text("stop")
         if finish_reason is None:
             raise EngineError("the engine ended a request without a reason")
         if finish_reason == "length":
             return self._end_text("length", limit)
         return State.DREAMING if token_id == self._engine.config.dream_token_id else self._end_text("stop")
+
+    async def _sample(self, max_tokens: int) -> tuple[int | None, FinishReason | None]:
+        """One engine request, to its end or a stop string: its last token, and why the engine ended it."""
+        token_id, finish_reason = None, None
+        async with aclosing(self._generate(max_tokens)) as chunks:
+            async for chunk in chunks:
+                self._pace.came(chunk)
+                finish_reason = chunk.finish_reason
+                if self._engine_requests == 1:
+                    self._cached_tokens = chunk.cached_tokens
+                for token_id, logprobs in zip_longest(chunk.token_ids, chunk.logprobs):
+                    self._sampled.append(token_id)
+                    if token_id not in self._textless:
+                        self._add_text(token_id, logprobs)
+                    if self._stop_strings.matched:
+                        return token_id, finish_reason
+        return token_id, finish_reason
 
     async def _dream(self) -> State:
         """DREAMING: begin an image part and fetch its dream states."""
@@ -201,6 +214,7 @@ class Interceptor:
         drawing = self._begin_drawing()
         await drawing.dream(self._context.prompt, self._negative)
         self._context.add_dream()
+        self._pace.dreamt(self._context.length)
         self._image_tokens += self._context.dream_length - 1  # the dream token itself was sampled
         if self._request.images.feedback == "image":
             return State.RENDERING
@@ -209,13 +223,15 @@ class Interceptor:
 
     async def _render(self) -> State:
         """RENDERING: wait for the picture."""
-        self._drawn = await self._drawings[-1].render()
+        with waiting_for_picture(self._context.length):
+            self._drawn = await self._drawings[-1].render()
         return State.FEEDBACK
 
     async def _feed_back(self) -> State:
         """FEEDBACK: show the model what was drawn, if the picture did not fail."""
         if self._drawn is not None:
-            self._context.add_image(await asyncio.to_thread(prompt_image, self._drawn.pixels))
+            with tracer.start_as_current_span("feedback"):
+                self._context.add_image(await asyncio.to_thread(prompt_image, self._drawn.pixels))
             self._image_tokens += self._context.image_length
         return State.DECODING
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol
 
+from opentelemetry.trace import Span
+
 from server.interleave.events import (
     DocumentCompleted,
     DocumentEvent,
@@ -17,6 +19,7 @@ from server.interleave.events import (
 from server.interleave.limits import DocumentError
 from server.interleave.outbox import UNNUMBERED, Outbox
 from server.llm.engine import EngineDeadError, EngineError
+from server.observe.tracing import fail, tracer
 from server.tasks import end
 
 logger = logging.getLogger(__name__)
@@ -88,22 +91,43 @@ class Making:
 
     async def _run(self) -> None:
         self._outbox.put(DocumentStarted(UNNUMBERED, self._id, self._model, int(time.time())))
+        with tracer.start_as_current_span("document", attributes={"dreamserve.document.id": self._id}) as span:
+            last = await self._last_event()
+            describe(span, last)
+        self._outbox.put(last)
+
+    async def _last_event(self) -> DocumentCompleted | DocumentFailed:
         try:
             reason = await self._make()
         except DocumentError as error:
             logger.warning("document %s cannot go on: %s", self._id, error)
-            self._fail(error.code, str(error))
+            return self._failed(error.code, str(error))
         except EngineDeadError:
             logger.exception("the engine died under document %s", self._id)
-            self._fail("engine_unavailable", "the language model is not available")
+            return self._failed("engine_unavailable", "the language model is not available")
         except EngineError:
             logger.exception("an engine request of document %s failed", self._id)
-            self._fail("engine_error", "the language model failed on this document")
+            return self._failed("engine_error", "the language model failed on this document")
         except Exception:
             logger.exception("document %s failed", self._id)
-            self._fail("internal_error", "the server failed on this document")
-        else:
-            self._outbox.put(DocumentCompleted(UNNUMBERED, reason, self._usage()))
+            return self._failed("internal_error", "the server failed on this document")
+        return DocumentCompleted(UNNUMBERED, reason, self._usage())
 
-    def _fail(self, code: str, message: str) -> None:
-        self._outbox.put(DocumentFailed(UNNUMBERED, code, message, self._usage()))
+    def _failed(self, code: str, message: str) -> DocumentFailed:
+        return DocumentFailed(UNNUMBERED, code, message, self._usage())
+
+
+def describe(span: Span, last: DocumentCompleted | DocumentFailed) -> None:
+    """Say of the span of a document how it ended, with what it cost."""
+    span.set_attributes(
+        {
+            "gen_ai.usage.input_tokens": last.usage.prompt_tokens,
+            "gen_ai.usage.output_tokens": last.usage.completion_tokens,
+            "dreamserve.usage.images": last.usage.images,
+        }
+    )
+    match last:
+        case DocumentCompleted(finish_reason=reason):
+            span.set_attribute("gen_ai.response.finish_reasons", [reason])
+        case DocumentFailed(code=code):
+            fail(span, code)

@@ -15,16 +15,18 @@ from server.interleave.events import (
     Usage,
 )
 from server.observe import metrics
+from server.observe.requests import arrival
 
 
 class DocumentMeter:
-    """Measures one document, from its making to :meth:`close`."""
+    """Measures one document, from the arrival of its request to :meth:`close`."""
 
     def __init__(self) -> None:
-        self._begin = perf_counter()
+        self._begin = arrival.get() or perf_counter()
         self._outcome = "rejected"
         self._queued: dict[int, float] = {}
-        self._text_seen = self._image_seen = False
+        self._text_seen = False
+        self._latest_image: float | None = None
         metrics.DOCUMENTS_RUNNING.inc()
 
     @property
@@ -34,7 +36,7 @@ class DocumentMeter:
 
     @property
     def seconds(self) -> float:
-        """Since the document was begun."""
+        """Since the request arrived."""
         return perf_counter() - self._begin
 
     def observe(self, event: DocumentEvent) -> None:
@@ -44,17 +46,13 @@ class DocumentMeter:
                 self._outcome = "cancelled"
             case TextDelta() if not self._text_seen:
                 self._text_seen = True
-                metrics.TIME_TO_FIRST_TEXT.observe(self.seconds)
+                metrics.TIME_TO_FIRST_TOKEN.observe(self.seconds)
             case ImageQueued(part=part):
                 self._queued[part] = perf_counter()
             case ImageCompleted(part=part):
-                metrics.IMAGES.labels("completed").inc()
-                metrics.IMAGE_DURATION.observe(perf_counter() - self._queued.get(part, self._begin))
-                if not self._image_seen:
-                    self._image_seen = True
-                    metrics.TIME_TO_FIRST_IMAGE.observe(self.seconds)
-            case ImageFailed():
-                metrics.IMAGES.labels("failed").inc()
+                self._image_ended(part, "completed")
+            case ImageFailed(part=part, code=code):
+                self._image_ended(part, code if code in metrics.IMAGE_OUTCOMES else "failed")
             case DocumentCompleted(finish_reason=reason, usage=usage):
                 self._outcome = reason
                 metrics.DOCUMENT_DURATION.observe(self.seconds)
@@ -65,8 +63,21 @@ class DocumentMeter:
 
     def close(self) -> None:
         """The document has ended, in whatever way."""
+        metrics.IMAGES.labels("cancelled").inc(len(self._queued))
         metrics.DOCUMENTS_RUNNING.dec()
         metrics.DOCUMENTS.labels(self._outcome).inc()
+
+    def _image_ended(self, part: int, outcome: str) -> None:
+        now = perf_counter()
+        queued = self._queued.pop(part)
+        metrics.IMAGES.labels(outcome).inc()
+        if outcome == "completed":
+            metrics.IMAGE_DURATION.observe(now - queued)
+            if self._latest_image is None:
+                metrics.TIME_TO_FIRST_IMAGE.observe(now - self._begin)
+            else:
+                metrics.IMAGE_GAP.observe(now - self._latest_image)
+            self._latest_image = now
 
 
 def count_usage(usage: Usage) -> None:

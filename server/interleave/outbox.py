@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import replace
 
 from server.interleave.event_size import size_of
-from server.interleave.events import DocumentEvent, ImagePreview, TextDelta, is_last
+from server.interleave.events import DocumentEvent, ImagePreview, TextDelta, is_last, numbered
 from server.interleave.limits import DocumentError
 
 UNNUMBERED = -1
@@ -54,9 +54,9 @@ class Outbox:
             await self._filled.wait()
         event, size = self._events.popleft()
         self._bytes -= size
-        event = replace(event, sequence=self._sequence)
+        sequence = self._sequence
         self._sequence += 1
-        return event
+        return numbered(event, sequence)
 
     def _make_room(self, size: int) -> None:
         self._events = deque(waiting for waiting in self._events if not isinstance(waiting[0], ImagePreview))

@@ -70,7 +70,10 @@ class Parts:
             text = text[len(piece) :]
             self.written += len(piece)
             logprobs = self._logprobs.take(self.written) if self._logprobs else ()
-            self._send(part, TextDelta(UNNUMBERED, UNNUMBERED, piece, logprobs))
+            if part.index is not None:
+                self._emit(TextDelta(UNNUMBERED, part.index, piece, logprobs))
+            else:
+                self._send(part, TextDelta(UNNUMBERED, UNNUMBERED, piece, logprobs))
             if part.outstanding is not None:
                 part.outstanding -= len(piece)
                 if not part.outstanding:

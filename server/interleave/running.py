@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Protocol
@@ -42,25 +43,36 @@ class Handover:
     outlives_reader = False
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[DocumentEvent | None] = asyncio.Queue()
+        self._events: deque[DocumentEvent] = deque()
+        self._closed = False
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
 
     def put(self, event: DocumentEvent) -> None:
         """Lay an event out for the reader."""
-        self._queue.put_nowait(event)
+        self._events.append(event)
+        self._taken.clear()
+        self._changed.set()
 
     async def ready(self) -> None:
         """Return when the reader has taken it."""
-        await self._queue.join()
+        await self._taken.wait()
 
     def close(self) -> None:
         """End the reading."""
-        self._queue.put_nowait(None)
+        self._closed = True
+        self._changed.set()
 
     async def events(self) -> AsyncIterator[DocumentEvent]:
         """The events. To be read once; ends early if the document is cancelled."""
-        while (event := await self._queue.get()) is not None:
-            yield event
-            self._queue.task_done()
+        while self._events or not self._closed:
+            if not self._events:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            yield self._events.popleft()
+            if not self._events:
+                self._taken.set()
 
 
 class RunningDocument:

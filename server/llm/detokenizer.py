@@ -65,8 +65,11 @@ class IncrementalDetokenizer:
 
     def _give(self, text: str, count: int) -> str:
         given, self._pending = self._pending[:count], self._pending[count:]
-        # A context without text of its own would not keep the decoder from dropping the next token's first spaces.
-        alone = len(self._tokenizer.decode(given, skip_special_tokens=True)) > 0
-        self._context = given if alone else [*self._context, *given]
-        self._context_length = len(self._tokenizer.decode(self._context, skip_special_tokens=True))
+        length = len(self._tokenizer.decode(given, skip_special_tokens=True))
+        if length:
+            self._context, self._context_length = given, length
+        else:
+            # Without text of its own it would not keep the decoder from dropping the next token's first spaces.
+            self._context = [*self._context, *given]
+            self._context_length = len(self._tokenizer.decode(self._context, skip_special_tokens=True))
         return text

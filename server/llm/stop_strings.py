@@ -20,6 +20,7 @@ class StopStrings:
         if not all(strings):
             raise ValueError("a stop string is empty")
         self._strings = tuple(strings)
+        self._longest = max(map(len, strings), default=0)
         self._held = ""
         self.matched = False
 
@@ -32,6 +33,8 @@ class StopStrings:
         """The text that is certain to stand before any stop string. Nothing comes after a match."""
         if self.matched:
             return ""
+        if not self._strings:
+            return text
         seen = self._held + text
         found = [(start + len(s), start) for s in self._strings if (start := seen.find(s)) >= 0]
         if found:
@@ -49,8 +52,7 @@ class StopStrings:
 
     def _longest_beginning(self, text: str) -> int:
         """Length of the longest end of the text with which a stop string begins."""
-        longest = max(map(len, self._strings), default=1) - 1
-        for length in range(min(longest, len(text)), 0, -1):
+        for length in range(min(self._longest - 1, len(text)), 0, -1):
             if any(s.startswith(text[-length:]) for s in self._strings):
                 return length
         return 0

@@ -33,6 +33,8 @@ def variables(settings: LLMSettings) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": settings.log_level,
         # Only an operator decides what is told to others about his service.
         "VLLM_NO_USAGE_STATS": os.environ.get("VLLM_NO_USAGE_STATS", "1"),
+        # They would send spans of their start there, by gRPC whatever protocol this process was told.
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "",
         # Chatter of libraries below vLLM: torch about Triton and NUMA, vLLM about torch.
         "TORCH_LOGS": "-torch._library.triton",
         "TORCH_CPP_LOG_LEVEL": "ERROR",

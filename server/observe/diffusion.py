@@ -3,11 +3,20 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import REGISTRY, Histogram
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from models.diffusion.distribution import Distribution
 from models.diffusion.stats import EngineStats
+from server.observe.buckets import SECONDS
+
+HANDOFF = Histogram(
+    "dreamserve_handoff_seconds",
+    "From dream states in a server to a diffusion engine that has them, of first tries.",
+    buckets=(0.001, 0.0025, 0.005, *SECONDS),
+)
 
 
 class EngineCollector(Collector):
@@ -20,8 +29,7 @@ class EngineCollector(Collector):
         stats = self._stats()
         counters = {
             "steps": ("UNet calls.", stats.steps),
-            "job_steps": ("Denoising steps, summed over jobs; divided by UNet calls: the mean batch.", stats.job_steps),
-            "busy_seconds": ("Time in UNet calls; divided by their number: the mean of one.", stats.busy_s),
+            "job_steps": ("Denoising steps, summed over the jobs of each UNet call.", stats.job_steps),
         }
         for name, (description, value) in counters.items():
             yield CounterMetricFamily(f"dreamserve_diffusion_{name}", description, value)
@@ -35,17 +43,22 @@ class EngineCollector(Collector):
         for outcome in ("completed", "failed", "cancelled"):
             jobs.add_metric([outcome], getattr(stats, outcome))
         yield jobs
-        medians = {
-            "step": ("One UNet call", stats.step_s),
-            "queue": ("From an image job's arrival to its place in a batch", stats.queue_s),
-            "finish": ("From an image job's last step to its encoded picture", stats.finish_s),
-            "latency": ("From an image job's arrival to its encoded picture", stats.latency_s),
+        distributions = {
+            "batch_size": ("Image jobs of one UNet call.", stats.batch_histogram),
+            "step_seconds": ("One UNet call.", stats.step_histogram),
+            "queue_seconds": ("From an image job's arrival in the engine to its batch.", stats.queue_histogram),
+            "finish_seconds": ("From an image job's last step to its encoded picture.", stats.finish_histogram),
+            "latency_seconds": ("From an image job's arrival in the engine to its picture.", stats.latency_histogram),
         }
-        for name, (description, seconds) in medians.items():
-            if seconds is not None:
-                yield GaugeMetricFamily(
-                    f"dreamserve_diffusion_{name}_seconds", f"{description}: median of the latest.", seconds
-                )
+        for name, (description, distribution) in distributions.items():
+            yield histogram(f"dreamserve_diffusion_{name}", description, distribution)
+
+
+def histogram(name: str, description: str, distribution: Distribution) -> HistogramMetricFamily:
+    """A distribution as Prometheus has it."""
+    bounds = [*map(floatToGoString, distribution.bounds), "+Inf"]
+    buckets = list(zip(bounds, distribution.cumulative, strict=True))
+    return HistogramMetricFamily(name, description, buckets=buckets, sum_value=distribution.sum)
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+from server.observe.buckets import SECONDS, TOKEN_SECONDS
+
+READY = Gauge("dreamserve_ready", "1 while the server takes requests.")
 
 HTTP_REQUESTS = Counter("dreamserve_http_requests_total", "HTTP requests answered.", ("method", "route", "status"))
 HTTP_DURATION = Histogram(
@@ -11,21 +13,59 @@ HTTP_DURATION = Histogram(
     ("method", "route"),
     buckets=SECONDS,
 )
+SSE_CONNECTIONS = Gauge("dreamserve_sse_connections", "Open streams of server-sent events.")
+
 DOCUMENTS = Counter("dreamserve_documents_total", "Documents ended, by how.", ("outcome",))
 DOCUMENTS_RUNNING = Gauge("dreamserve_documents_running", "Documents being made, or in line.")
 DOCUMENT_DURATION = Histogram("dreamserve_document_duration_seconds", "Of documents that ended well.", buckets=SECONDS)
-TIME_TO_FIRST_TEXT = Histogram("dreamserve_time_to_first_text_seconds", "From request to first text.", buckets=SECONDS)
-TIME_TO_FIRST_IMAGE = Histogram(
-    "dreamserve_time_to_first_image_seconds", "From request to first finished picture.", buckets=SECONDS
-)
-IMAGES = Counter("dreamserve_images_total", "Pictures asked for by the model, by what came of them.", ("outcome",))
-IMAGE_DURATION = Histogram("dreamserve_image_duration_seconds", "From dream to finished picture.", buckets=SECONDS)
 TOKENS = Counter("dreamserve_tokens_total", "Tokens of documents that ended.", ("kind",))
 DENOISING_STEPS = Counter("dreamserve_denoising_steps_total", "Denoising steps of documents that ended.")
-POOL_QUEUE_DEPTH = Gauge("dreamserve_pool_queue_depth", "Image jobs that wait for a place in a batch.")
-POOL_RUNNING = Gauge("dreamserve_pool_running", "Image jobs in a batch.")
-POOL_SECONDS_AHEAD = Gauge("dreamserve_pool_seconds_ahead", "Work of all image jobs at the measured speed.")
+
+TIME_TO_FIRST_TOKEN = Histogram(
+    "dreamserve_time_to_first_token_seconds",
+    "From the arrival of a request to its first token of text on the way out, of answers with text.",
+    buckets=SECONDS,
+)
+INTER_TOKEN_LATENCY = Histogram(
+    "dreamserve_inter_token_latency_seconds",
+    "Between tokens of text that no picture parts; of tokens that came together, their mean.",
+    buckets=TOKEN_SECONDS,
+)
+TIME_TO_FIRST_IMAGE = Histogram(
+    "dreamserve_time_to_first_image_seconds",
+    "From the arrival of a request to its first finished picture.",
+    buckets=SECONDS,
+)
+IMAGE_GAP = Histogram("dreamserve_image_gap_seconds", "Between two finished pictures of one document.", buckets=SECONDS)
+IMAGES = Counter("dreamserve_images_total", "Pictures asked for by the model, by what came of them.", ("outcome",))
+IMAGE_DURATION = Histogram("dreamserve_image_duration_seconds", "From dream to finished picture.", buckets=SECONDS)
+TEXT_STALL = Histogram(
+    "dreamserve_text_stall_seconds",
+    "From a dream token to the next token: how long a picture kept its text waiting.",
+    buckets=SECONDS,
+)
+STALLED_DOCUMENTS = Gauge("dreamserve_stalled_documents", "Documents whose text waits for a picture.")
+STALLED_TOKENS = Gauge(
+    "dreamserve_stalled_kv_tokens",
+    "Their contexts in tokens: what the prefix cache has to hold for them, or they are computed again.",
+)
+FEEDBACK_PREFIX_TOKENS = Counter(
+    "dreamserve_feedback_prefix_tokens_total",
+    "Tokens of contexts that went on after a picture and had been computed before it, by where they came from.",
+    ("source",),
+)
+
+POOL_WAITING = Gauge("dreamserve_pool_jobs_waiting", "Image jobs of all servers that wait for a place in a batch.")
+POOL_RUNNING = Gauge("dreamserve_pool_jobs_running", "Image jobs of all servers in a batch.")
+POOL_WORK_AHEAD = Gauge("dreamserve_pool_work_ahead_seconds", "Work of all these at the measured speed.")
 POOL_WORKERS_ALIVE = Gauge("dreamserve_pool_workers_alive", "Workers that could take an image job.")
+POOL_SUBMISSIONS_FAILED = Counter(
+    "dreamserve_pool_submissions_failed_total", "Times that Redis did not take an image job, which was tried again."
+)
+POOL_RESUBMITTED = Counter(
+    "dreamserve_pool_jobs_resubmitted_total", "Image jobs put in line again, because Redis had lost them."
+)
+
 REMOTE_IMAGES = Counter(
     "dreamserve_remote_images_total", "Pictures of requests asked for at other hosts, by what came of it.", ("outcome",)
 )
@@ -33,6 +73,7 @@ CHECK_REFUSALS = Counter("dreamserve_check_refusals_total", "What checks refused
 CHECK_DURATION = Histogram(
     "dreamserve_check_duration_seconds", "Of checks, their wait for a thread included.", ("check",), buckets=SECONDS
 )
+
 ADMISSION_REFUSED = Counter(
     "dreamserve_admission_refused_total", "Documents for which there was no room, by what was full.", ("reason",)
 )
@@ -42,6 +83,13 @@ ADMISSION_TOKENS = Gauge("dreamserve_admission_reserved_tokens", "Tokens promise
 ADMISSION_PICTURE_SECONDS = Gauge(
     "dreamserve_admission_reserved_picture_seconds", "Work for the pool promised to documents at work, not queued yet."
 )
+RATE_LIMITED = Counter(
+    "dreamserve_rate_limited_total", "Answers refused to callers at a limit of theirs.", ("resource",)
+)
+RATE_LIMIT_FALLBACKS = Counter(
+    "dreamserve_rate_limit_fallbacks_total", "Times that rate limits could not be counted in Redis."
+)
+
 JOURNAL_DOCUMENTS = Gauge("dreamserve_journal_documents", "Stored documents in this process.")
 JOURNAL_BYTES = Gauge("dreamserve_journal_bytes", "What stored documents take in this process, about.")
 JOURNAL_MIRROR_LAG = Gauge(
@@ -50,18 +98,29 @@ JOURNAL_MIRROR_LAG = Gauge(
 JOURNAL_MIRRORS_GIVEN_UP = Counter(
     "dreamserve_journal_mirrors_given_up_total", "Stored documents that did not get to Redis."
 )
-RATE_LIMITED = Counter(
-    "dreamserve_rate_limited_total", "Answers refused to callers at a limit of theirs.", ("resource",)
-)
-RATE_LIMIT_FALLBACKS = Counter(
-    "dreamserve_rate_limit_fallbacks_total", "Times that rate limits could not be counted in Redis."
-)
-READY = Gauge("dreamserve_ready", "1 while the server takes requests.")
 
+IMAGE_OUTCOMES = frozenset(
+    {
+        "completed",
+        "cancelled",
+        "content_filtered",
+        "dream_failed",
+        "failed",
+        "overloaded",
+        "timeout",
+        "unavailable",
+        "worker_lost",
+    }
+)
+"""Codes of pictures that are counted by themselves. Any other one, also one that a worker made up, counts as failed."""
+
+# A series that is not there before its first event has no rate at that event.
 for _outcome in ("stop", "length", "failed", "cancelled", "rejected"):
     DOCUMENTS.labels(_outcome)
-for _outcome in ("completed", "failed"):
+for _outcome in IMAGE_OUTCOMES:
     IMAGES.labels(_outcome)
+for _source in ("cached", "recomputed"):
+    FEEDBACK_PREFIX_TOKENS.labels(_source)
 for _reason in ("line_full", "waited_too_long", "pool_full"):
     ADMISSION_REFUSED.labels(_reason)
 for _outcome in ("fetched", "failed"):

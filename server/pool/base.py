@@ -69,6 +69,7 @@ class PoolLoad:
         workers_alive: workers that could take a job now.
         steps_per_s: denoising steps that all of them make in a second with full batches, counted in steps of a picture
             of the checkpoint's own size; None until it has been measured.
+        takes_jobs: whether a job can be handed over now. It may have to wait for the first worker.
     """
 
     queue_depth: int
@@ -76,6 +77,7 @@ class PoolLoad:
     seconds_ahead: float
     workers_alive: int
     steps_per_s: float | None = None
+    takes_jobs: bool = True
 
 
 class DiffusionPool(Protocol):

@@ -5,6 +5,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import torch
 
@@ -15,7 +16,9 @@ from models.diffusion.pipeline import RenderPipeline
 from models.diffusion.previews import PREVIEW_SHARE
 from models.diffusion.stats import EngineStats
 from models.diffusion.step_times import StepTimes
+from server.observe.diffusion import HANDOFF
 from server.pool.base import ImageUpdate, PoolDeadError, PoolLoad, Queued, RenderError
+from server.pool.spans import RenderSpans
 from server.pool.updates import Updates
 
 
@@ -96,6 +99,7 @@ class LocalPool:
                 the engine died, ``"cancelled"`` after :meth:`cancel`, ``"timeout"`` when the job's time has run out,
                 ``"render_failed"`` for everything else.
         """
+        begin = perf_counter()
         pipeline = self._running_pipeline()
         rendering = _Rendering(job, steps_left=job.steps)
         queued = self._place_in_line(rendering, pipeline.stats())
@@ -107,6 +111,8 @@ class LocalPool:
             raise RenderError("unavailable", str(error)) from error
         # Deliveries come through the event loop, which cannot run between add and here: none is missed.
         self._renderings[job.id] = rendering
+        HANDOFF.observe(perf_counter() - begin)
+        spans = RenderSpans()
         expiry: asyncio.TimerHandle | None = None
         if job.timeout_s is not None:
             expiry = asyncio.get_running_loop().call_later(job.timeout_s, pipeline.expire, job.id)
@@ -114,12 +120,14 @@ class LocalPool:
             yield queued
             while True:
                 update = await rendering.updates.get()
+                spans.observe(update)
                 if isinstance(update, Failed):
                     raise RenderError(update.code, update.message)
                 yield update
                 if isinstance(update, Completed):
                     return
         finally:
+            spans.end()
             if expiry is not None:
                 expiry.cancel()
             del self._renderings[job.id]
@@ -133,7 +141,7 @@ class LocalPool:
     async def load(self) -> PoolLoad:
         """How busy the pool is now."""
         if self._pipeline is None:
-            return PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=0)
+            return PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=0, takes_jobs=False)
         lines = self._lines()
         waiting = sum(max(0, len(line) - self._max_batch) for line in lines.values())
         step_times = self._pipeline.stats().step_times

@@ -5,17 +5,22 @@ import contextlib
 import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
+from opentelemetry.trace import SpanKind
 from redis.exceptions import RedisError
 
 from models.diffusion.description import DecoderDescription
 from models.diffusion.job import Completed, Failed, Outcome, RenderJob
+from server.observe import metrics
+from server.observe.tracing import tracer
 from server.pool.base import ImageUpdate, PoolDeadError, PoolLoad, Queued, RenderError
 from server.pool.census import CensusTaker
 from server.pool.connection import connect, dedicated
+from server.pool.origin import encode_origin, here
 from server.pool.queue.keys import Keys
 from server.pool.queue.producer import DuplicateJobError, Producer, StatesMissingError, Submission
 from server.pool.updates import Updates
@@ -49,7 +54,9 @@ class _OpenJob:
     Attributes:
         job: as its reader gave it.
         submission: what is in Redis.
-        deadline: on the loop's clock.
+        begun_at: when it came, on the loop's clock.
+        deadline: on the same.
+        context: of its reader: the request and the span that what is done for it belongs to.
         updates: that its reader has not taken yet.
         submitted: whether Redis has taken it.
         fetching: whether its outcome is on its way.
@@ -58,7 +65,9 @@ class _OpenJob:
 
     job: RenderJob
     submission: Submission
+    begun_at: float
     deadline: float | None
+    context: Context = field(default_factory=copy_context)
     updates: Updates = field(default_factory=Updates)
     submitted: bool = False
     fetching: bool = False
@@ -181,7 +190,7 @@ class RedisPool:
         try:
             census = await self._census.take()
         except RedisError:
-            return PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=0)
+            return PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=0, takes_jobs=False)
         return census.load
 
     async def health(self) -> None:
@@ -199,6 +208,7 @@ class RedisPool:
         Raises:
             RenderError: it cannot be drawn.
         """
+        now = asyncio.get_running_loop().time()
         try:
             self._description.check(job, self._limits.states_shape)
             guided_by_empty_prompt = job.negative_states is None and job.guidance_scale > 1
@@ -208,8 +218,7 @@ class RedisPool:
             raise RenderError("invalid_job", str(error)) from error
         cost = job.steps * self._description.relative_area(job.width, job.height)
         submission = Submission(job.id, job.priority, body, cost, digest)
-        now = asyncio.get_running_loop().time()
-        return _OpenJob(job, submission, None if job.timeout_s is None else now + job.timeout_s)
+        return _OpenJob(job, submission, now, None if job.timeout_s is None else now + job.timeout_s)
 
     async def _before(self, deadline: float | None, step: Awaitable[Result]) -> Result:
         """Wait for something, but not longer than its job may take."""
@@ -229,9 +238,8 @@ class RedisPool:
         give_up_at = loop.time() + self._settings.patience_s
         wait_s = RETRY_S
         while True:
-            left_s = None if open_job.deadline is None else open_job.deadline - loop.time()
             try:
-                ahead = await self._put_in_line(open_job.submission, left_s)
+                ahead = await self._put_in_line(open_job)
                 open_job.submitted = True
                 return await self._queued(open_job, ahead or 0)
             except DuplicateJobError as error:
@@ -242,20 +250,25 @@ class RedisPool:
                 if loop.time() > give_up_at:
                     raise RenderError("unavailable", "the queue of image jobs cannot be reached") from error
                 logger.warning("image job %s has to wait for Redis: %s", open_job.job.id, error)
+                metrics.POOL_SUBMISSIONS_FAILED.inc()
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, SLOWEST_RETRY_S)
 
-    async def _put_in_line(self, submission: Submission, left_s: float | None) -> int | None:
+    async def _put_in_line(self, open_job: _OpenJob) -> int | None:
         """Submit a job, and before it what it refers to where Redis does not hold that.
 
         Raises:
             StatesMissingError: Redis lost at once what it was given: it is so full that it evicts.
         """
-        try:
-            return await self._producer.submit(submission, left_s)
-        except StatesMissingError:
-            await self._producer.share_states(self._empty_prompt_digest, self._empty_prompt)
-            return await self._producer.submit(submission, left_s)
+        now = asyncio.get_running_loop().time()
+        submission, left_s = open_job.submission, None if open_job.deadline is None else open_job.deadline - now
+        origin = encode_origin(here(age_s=now - open_job.begun_at))
+        with tracer.start_as_current_span("submit", kind=SpanKind.PRODUCER):
+            try:
+                return await self._producer.submit(submission, left_s, origin)
+            except StatesMissingError:
+                await self._producer.share_states(self._empty_prompt_digest, self._empty_prompt)
+                return await self._producer.submit(submission, left_s, origin)
 
     async def _queued(self, open_job: _OpenJob, ahead: int) -> Queued:
         try:
@@ -331,15 +344,16 @@ class RedisPool:
         # It may be here before the answer to its submission.
         if self._open.get(open_job.job.id) is open_job and not open_job.fetching and not open_job.ended:
             open_job.fetching = True
-            self._spawn(self._fetch_outcome(open_job))
+            self._spawn(self._fetch_outcome(open_job), open_job.context)
 
     async def _fetch_outcome(self, open_job: _OpenJob) -> None:
         job = open_job.job
         try:
-            data = await self._producer.outcome(job.id)
-            if data is not None:
-                open_job.end(await asyncio.to_thread(decode_outcome, data, job))
-                return
+            with tracer.start_as_current_span("fetch"):
+                data = await self._producer.outcome(job.id)
+                if data is not None:
+                    open_job.end(await asyncio.to_thread(decode_outcome, data, job))
+                    return
         except RedisError as error:
             logger.warning("the outcome of image job %s has to wait for Redis: %s", job.id, error)
         except WireError as error:
@@ -351,11 +365,12 @@ class RedisPool:
     def _submit_again(self, open_job: _OpenJob) -> None:
         """Put a job in line that Redis has lost."""
         if self._open.get(open_job.job.id) is open_job and open_job.kept:
-            logger.warning("Redis has lost image job %s: it is put in line again", open_job.job.id)
             open_job.submitted = False
-            self._spawn(self._submit_lost(open_job))
+            self._spawn(self._submit_lost(open_job), open_job.context)
 
     async def _submit_lost(self, open_job: _OpenJob) -> None:
+        logger.warning("Redis has lost image job %s: it is put in line again", open_job.job.id)
+        metrics.POOL_RESUBMITTED.inc()
         try:
             await self._before(open_job.deadline, self._submit(open_job))
         except RenderError as error:
@@ -377,8 +392,8 @@ class RedisPool:
                 logger.warning("%d image jobs could not be cancelled: %s", len(job_ids), error)
             self._unwanted.difference_update(job_ids)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Coroutine
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,7 +29,12 @@ from models.diffusion.previews import PREVIEW_SHARE
 from models.diffusion.stats import EngineStats
 from models.diffusion.step_times import StepTimes
 from server.observe import worker as metrics
+from server.observe.diffusion import HANDOFF
+from server.observe.logging import request_id
+from server.observe.tracing import fail, tracer
+from server.pool.origin import Origin, decode_origin
 from server.pool.queue.consumer import Consumer, TakenJob
+from server.pool.spans import RenderSpans, draw_span
 from server.pool.states import SharedStates, StatesUnavailableError
 from server.pool.updates import Updates
 from server.pool.wire import (
@@ -65,18 +71,26 @@ class _Held:
     Attributes:
         taken: as it came from the queue.
         counted: whether Redis counts this try already.
+        origin: the request that it is drawn for.
+        context: in which what is done for it is logged and traced.
+        since: when it came here, on the loop's clock.
         updates: of the engine, not yet told.
         steps_left: of the job; 0 before it has been read.
         relative_area: of its picture; see :meth:`DecoderDescription.relative_area`.
         given_up: why nothing more is to be told of it: it was cancelled, lost or handed back.
+        ended: how it ended, if it was not given up.
     """
 
     taken: TakenJob
     counted: bool
+    origin: Origin
+    context: Context
+    since: float
     updates: Updates = field(default_factory=Updates)
     steps_left: int = 0
     relative_area: float = 1.0
     given_up: str | None = None
+    ended: str = ""
 
 
 class Worker:
@@ -226,20 +240,31 @@ class Worker:
         if taken.id in self._held:
             # Its lease ran out before it could be renewed, and this worker was the first to notice.
             return
+        origin, context = decode_origin(taken.origin), copy_context()
+        context.run(request_id.set, origin.request_id)
+        held = self._held[taken.id] = _Held(taken, taken.tries != self._last_try, origin, context, self._loop.time())
         metrics.TAKEN.inc()
-        if taken.tries > 1:
-            metrics.TAKEN_OVER.inc()
-            logger.warning("image job %s is tried for the %d. time", taken.id, taken.tries)
-        held = self._held[taken.id] = _Held(taken, counted=taken.tries != self._last_try)
+        metrics.WAIT.observe(taken.waited_s)
         metrics.HELD.set(len(self._held))
         self._arriving.add(taken.id)
-        work = asyncio.create_task(self._work(held), name=f"image job {taken.id}")
+        work = asyncio.create_task(self._draw_traced(held), name=f"image job {taken.id}", context=context)
         self._works.add(work)
         work.add_done_callback(self._works.discard)
+
+    async def _draw_traced(self, held: _Held) -> None:
+        with draw_span(held.taken, held.origin) as span:
+            await self._work(held)
+            if held.given_up:
+                fail(span, held.given_up)
+            seconds = self._loop.time() - held.since
+            logger.info("image job %s: %s after %.2f s", held.taken.id, held.given_up or held.ended, seconds)
 
     async def _work(self, held: _Held) -> None:
         """One job, from the queue to its end."""
         taken = held.taken
+        if taken.tries > 1:
+            metrics.TAKEN_OVER.inc()
+            logger.warning("image job %s is tried for the %d. time", taken.id, taken.tries)
         try:
             if taken.tries > self._max_tries:
                 lost = taken.tries - 1
@@ -320,20 +345,34 @@ class Worker:
             return
         self._arriving.discard(job.id)
         self._drawing.add(job.id)
-        told = 0
-        while not isinstance(update := await held.updates.get(), Completed | Failed):
-            if isinstance(update, Progress):
-                due = update.step * PROGRESS_MESSAGES // update.steps
-                if due == told:
-                    continue
-                told = due
-            await self._tell(held, update)
+        if held.taken.tries == 1:
+            HANDOFF.observe(held.origin.age_s + held.taken.waited_s + self._loop.time() - held.since)
+        update = await self._follow(held)
         self._drawing.discard(job.id)
         if isinstance(update, Failed) and update.code == "unavailable":
             await self._hand_back(held, counts=True)
             self._died.set()
             return
         await self._conclude(held, update)
+
+    async def _follow(self, held: _Held) -> Outcome:
+        """Tell of a job what may be missed, and return how it ended in the engine."""
+        told = 0
+        spans = RenderSpans()
+        try:
+            while True:
+                update = await held.updates.get()
+                spans.observe(update)
+                if isinstance(update, Completed | Failed):
+                    return update
+                if isinstance(update, Progress):
+                    due = update.step * PROGRESS_MESSAGES // update.steps
+                    if due == told:
+                        continue
+                    told = due
+                await self._tell(held, update)
+        finally:
+            spans.end()
 
     async def _tell(self, held: _Held, update: Progress | Preview) -> None:
         """Send what may be missed."""
@@ -359,6 +398,11 @@ class Worker:
         job_id = held.taken.id
         if dead_letter:
             logger.error("image job %s goes to the dead letters: %s", job_id, dead_letter)
+        with tracer.start_as_current_span("store"):
+            await self._store(held, outcome, dead_letter)
+
+    async def _store(self, held: _Held, outcome: Outcome, dead_letter: str) -> None:
+        job_id = held.taken.id
         data = await asyncio.to_thread(encode_outcome, outcome)
         message = encode_message(Message(job_id, Stored()))
         give_up_at = self._loop.time() + self._patience_s
@@ -374,6 +418,7 @@ class Worker:
                 if not stored:
                     self._give_up(held, "lost")
                 elif held.given_up is None:
+                    held.ended = ended
                     metrics.ENDED.labels(ended).inc()
                 return
 
@@ -414,7 +459,7 @@ class Worker:
                 # One that has ended meanwhile is not held any more.
                 if self._held.get(job_id) is asked[job_id] and asked[job_id].given_up is None:
                     metrics.LEASES_LOST.inc()
-                    logger.warning("image job %s is not this worker's any more", job_id)
+                    asked[job_id].context.run(logger.warning, "image job %s is not this worker's any more", job_id)
                     self._give_up(asked[job_id], "lost")
             await asyncio.sleep(min(ANNOUNCE_S, self._lease_s / RENEWALS_PER_LEASE))
 

@@ -80,7 +80,7 @@ class WorkerProcess:
 
     @asynccontextmanager
     async def _probes(self) -> AsyncIterator[None]:
-        server = ProbeServer(probes(self._unhealthy, self._not_ready))
+        server = ProbeServer(probes(self._not_started, self._unhealthy, self._not_ready))
         serving = asyncio.create_task(server.serve([self._listener]))
         try:
             yield
@@ -88,12 +88,15 @@ class WorkerProcess:
             server.should_exit = True
             await serving
 
+    def _not_started(self) -> str | None:
+        return "the checkpoint is being loaded" if self._worker is None else None
+
     def _unhealthy(self) -> str | None:
         return None if self._worker is None or self._worker.alive else "the diffusion engine is not at work"
 
     def _not_ready(self) -> str | None:
         if self._worker is None:
-            return "the checkpoint is being loaded"
+            return self._not_started()
         if self._worker.draining:
             return "the worker is draining"
         now = asyncio.get_running_loop().time()

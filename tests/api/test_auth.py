@@ -100,7 +100,16 @@ async def test_a_large_request_without_a_key_is_told_so_over_a_connection(auth: 
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/playground/js/main.js", "/health", "/health/live", "/health/ready", "/docs", "/openapi.json"],
+    [
+        "/",
+        "/playground/js/main.js",
+        "/health",
+        "/health/started",
+        "/health/live",
+        "/health/ready",
+        "/docs",
+        "/openapi.json",
+    ],
 )
 async def test_what_tells_nothing_of_the_server_needs_no_key(asking: Running, path: str) -> None:
     assert (await asking.client.get(path)).status_code == 200
@@ -227,6 +236,7 @@ async def test_the_description_says_what_needs_a_key(asking: Running) -> None:
     assert scheme == {"type": "http", "scheme": "bearer"}
     assert {path for (_, path), security in operations.items() if not security} == {
         "/health",
+        "/health/started",
         "/health/live",
         "/health/ready",
         "/v1/files/images/{image_id}",

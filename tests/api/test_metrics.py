@@ -45,8 +45,11 @@ async def test_a_document_is_counted_with_its_pictures_tokens_and_times() -> Non
     assert moved("dreamserve_tokens_total{kind=image}") == usage["image_tokens"]
     assert moved("dreamserve_tokens_total{kind=prompt}") == usage["prompt_tokens"]
     assert moved("dreamserve_denoising_steps_total{}") == usage["denoising_steps"]
-    for histogram in ("time_to_first_text", "time_to_first_image", "image_duration", "document_duration"):
+    for histogram in ("time_to_first_token", "time_to_first_image", "image_duration", "document_duration"):
         assert moved(f"dreamserve_{histogram}_seconds_count{{}}") == 1
+    assert moved("dreamserve_text_stall_seconds_count{}") == 2
+    chunks = len("Look: ") + len(" and ") + len("the end.") + 3  # a character each, and what ends a turn
+    assert moved("dreamserve_inter_token_latency_seconds_count{}") == chunks - 1 - 2
     http = "method=POST,route=/v1/interleaved"
     assert moved(f"dreamserve_http_requests_total{{{http},status=200}}") == 1
     assert moved(f"dreamserve_http_request_duration_seconds_count{{{http}}}") == 1
@@ -65,9 +68,9 @@ async def test_the_gauges_tell_what_is_going_on_now() -> None:
         await asking
 
     assert samples["dreamserve_documents_running{}"] == 1
-    assert samples["dreamserve_pool_queue_depth{}"] == 5
-    assert samples["dreamserve_pool_running{}"] == 3
-    assert samples["dreamserve_pool_seconds_ahead{}"] == 12.5
+    assert samples["dreamserve_pool_jobs_waiting{}"] == 5
+    assert samples["dreamserve_pool_jobs_running{}"] == 3
+    assert samples["dreamserve_pool_work_ahead_seconds{}"] == 12.5
     assert samples["dreamserve_pool_workers_alive{}"] == 2
     assert samples["dreamserve_ready{}"] == 1
 
@@ -99,18 +102,29 @@ async def test_what_the_diffusion_engine_counts_is_exported_while_it_runs(runnin
         during = await scrape(running)
     after = await scrape(running)
 
-    of_engine = {name: value for name, value in during.items() if name.startswith("dreamserve_diffusion")}
-    assert of_engine == {
-        "dreamserve_diffusion_steps_total{}": 2,
-        "dreamserve_diffusion_job_steps_total{}": 4,
-        "dreamserve_diffusion_busy_seconds_total{}": 0.5,
-        "dreamserve_diffusion_previews_total{outcome=decoded}": 2,
-        "dreamserve_diffusion_previews_total{outcome=left_out}": 1,
-        "dreamserve_diffusion_jobs_total{outcome=completed}": 0,
-        "dreamserve_diffusion_jobs_total{outcome=failed}": 0,
-        "dreamserve_diffusion_jobs_total{outcome=cancelled}": 1,
-        "dreamserve_diffusion_step_seconds{}": 0.25,
-        "dreamserve_diffusion_queue_seconds{}": 0.5,
-        "dreamserve_diffusion_finish_seconds{}": 0.125,
+    of_engine = {
+        name.removeprefix("dreamserve_diffusion_"): value
+        for name, value in during.items()
+        if name.startswith("dreamserve_diffusion") and "_bucket" not in name
     }
-    assert not of_engine.keys() & after.keys()
+    assert of_engine == {
+        "steps_total{}": 2,
+        "job_steps_total{}": 4,
+        "previews_total{outcome=decoded}": 2,
+        "previews_total{outcome=left_out}": 1,
+        "jobs_total{outcome=completed}": 0,
+        "jobs_total{outcome=failed}": 0,
+        "jobs_total{outcome=cancelled}": 1,
+        "batch_size_count{}": 2,
+        "batch_size_sum{}": 4,
+        "step_seconds_count{}": 2,
+        "step_seconds_sum{}": 0.5,
+        "queue_seconds_count{}": 1,
+        "queue_seconds_sum{}": 0.5,
+        "finish_seconds_count{}": 1,
+        "finish_seconds_sum{}": 0.125,
+        "latency_seconds_count{}": 0,
+        "latency_seconds_sum{}": 0,
+    }
+    assert [during[f"dreamserve_diffusion_batch_size_bucket{{le={up_to}}}"] for up_to in (1.0, 2.0, 3.0)] == [1, 1, 2]
+    assert not any(name.startswith("dreamserve_diffusion") for name in after)

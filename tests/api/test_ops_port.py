@@ -50,15 +50,15 @@ async def test_the_ops_port_has_health_and_metrics_and_asks_for_no_key(tmp_path:
     loading = Gate()
     async with with_ops_port(tmp_path, ScriptedEngine([[loading, EOS]])) as (server, _, ops):
         await loading.reached.wait()
-        statuses = [(await ops.get(path)).status_code for path in ("/health/live", "/health/ready")]
+        statuses = [(await ops.get(path)).status_code for path in ("/health/started", "/health/live", "/health/ready")]
         loading.open()
         await until(lambda: server.service.state is State.READY)
-        ready = await ops.get("/health/ready")
+        started, ready = await ops.get("/health/started"), await ops.get("/health/ready")
         metrics = await ops.get("/metrics")
         others = [(await ops.get(path)).status_code for path in ("/v1/models", "/", "/docs", "/openapi.json")]
 
-    assert statuses == [200, 503]
-    assert ready.status_code == 200
+    assert statuses == [503, 200, 503]
+    assert started.status_code == ready.status_code == 200
     assert "dreamserve_ready 1.0" in metrics.text
     assert others == [404] * 4
 

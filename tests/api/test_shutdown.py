@@ -46,6 +46,27 @@ async def test_documents_at_work_are_finished_and_new_ones_refused() -> None:
     assert "".join(event.json()["text"] for event in events if event.event == "text.delta") == "Once upon a time."
 
 
+async def test_for_a_while_requests_are_taken_although_readiness_has_fallen() -> None:
+    async with on_socket(server={"shutdown_delay_s": 600}) as app:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while (await app.client.get("/health/ready")).status_code == 200:
+            pass
+        live = await app.client.get("/health/live")
+        answered = await app.client.post("/v1/interleaved", json={"input": "a"})
+        os.kill(os.getpid(), signal.SIGTERM)  # the second one waits for nothing
+        await app.serving
+
+    assert live.status_code == 200
+    assert answered.status_code == 200
+
+
+async def test_a_while_is_no_longer_than_it_is_set() -> None:
+    async with on_socket(server={"shutdown_delay_s": 0.01}) as app:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await app.serving
+    assert app.service.state is State.DRAINING
+
+
 async def test_documents_that_take_too_long_end_with_an_error_event() -> None:
     gate = Gate()
     async with on_socket(scripted_engine(["Once", gate, EOS]), server={"shutdown_grace_s": 0}) as app:

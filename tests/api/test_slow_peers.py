@@ -34,6 +34,18 @@ async def test_headers_that_never_end_are_given_up() -> None:
         await until(lambda: not app.server.server_state.connections)
 
 
+async def test_what_is_no_request_is_refused_as_any_other_is() -> None:
+    async with on_socket() as app:
+        head, _, body = (await answer_to(app, b"BREW /coffee HTTP/1.1\r\nHost: localhost\r\n\r\n")).partition(
+            b"\r\n\r\n"
+        )
+
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/json\r\n" in head
+    assert f"content-length: {len(body)}".encode() in head
+    assert json.loads(body)["error"]["code"] == "bad_request"
+
+
 async def test_headers_that_grow_for_ever_are_given_up() -> None:
     async with on_socket() as app:
         await answer_to(app, HEAD + b"X-Long: " + b"a" * 400_000)

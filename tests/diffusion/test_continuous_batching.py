@@ -258,6 +258,7 @@ def test_steps_and_batches_are_counted(stepped: SteppedEngine) -> None:
     stepped.draw()
     stats = stepped.counters.snapshot()
     assert (stats.steps, stats.job_steps, stats.last_batch, stats.running) == (3, 5, 1, 0)
-    assert stats.step_s is not None
-    assert stats.queue_s is not None
-    assert stats.job_steps_per_s == pytest.approx(5 / stats.busy_s)
+    assert stats.batch_histogram.cumulative[:2] == (1, 3)
+    assert stats.batch_histogram.sum == 5
+    assert stats.step_histogram.sum == pytest.approx(stats.busy_s)
+    assert sum(stats.queue_histogram.counts) == 2

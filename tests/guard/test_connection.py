@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from starlette.responses import PlainTextResponse
 from uvicorn.server import ServerState
 
 from server.guard.connection import BoundedProtocol
@@ -88,7 +89,9 @@ def connected() -> tuple[BoundedProtocol, Transport, Clock]:
     clock, transport = Clock(), Transport()
     settings = ServerSettings(header_timeout_s=20, send_timeout_s=60)
     config = uvicorn.Config(app, log_config=None)  # type: ignore[arg-type]
-    protocol = BoundedProtocol(settings, config=config, server_state=ServerState(), app_state={}, _loop=clock)
+    protocol = BoundedProtocol(
+        settings, PlainTextResponse, config=config, server_state=ServerState(), app_state={}, _loop=clock
+    )
     protocol.connection_made(transport)  # type: ignore[arg-type]
     return protocol, transport, clock
 

@@ -217,7 +217,7 @@ async def test_a_pool_of_which_a_part_fails_says_that_it_is_dead(
 
 async def test_where_redis_is_not_no_workers_are_alive_and_pictures_are_unavailable(deployment: Deployment) -> None:
     pool = await deployment.server(f"redis://{HOST}:{free_port()}", patience_s=0)
-    assert await pool.load() == PoolLoad(0, 0, 0.0, 0)
+    assert await pool.load() == PoolLoad(0, 0, 0.0, 0, takes_jobs=False)
     assert await failure(pool.render(make_render_job("a"))) == "unavailable"
     await pool.health()
 

@@ -116,17 +116,24 @@ def _values(text: str) -> dict[object, float]:
 
 
 @pytest.mark.parametrize(
-    ("unhealthy", "not_ready", "live", "ready"),
-    [(None, None, 200, 200), (None, "loading", 200, 503), ("the engine died", None, 503, 503)],
+    ("not_started", "unhealthy", "not_ready", "expected"),
+    [
+        (None, None, None, [200, 200, 200]),
+        ("loading", None, None, [503, 200, 503]),
+        (None, None, "draining", [200, 200, 503]),
+        (None, "the engine died", None, [200, 503, 503]),
+    ],
 )
-async def test_a_probe_says_what_is_wrong(unhealthy: str | None, not_ready: str | None, live: int, ready: int) -> None:
-    app = probes(lambda: unhealthy, lambda: not_ready)
+async def test_a_probe_says_what_is_wrong(
+    not_started: str | None, unhealthy: str | None, not_ready: str | None, expected: list[int]
+) -> None:
+    app = probes(lambda: not_started, lambda: unhealthy, lambda: not_ready)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as http:
-        answers = [await http.get(f"/health/{probe}") for probe in ("live", "ready")]
-    assert [answer.status_code for answer in answers] == [live, ready]
+        answers = [await http.get(f"/health/{probe}") for probe in ("started", "live", "ready")]
+    assert [answer.status_code for answer in answers] == expected
     for answer in answers:
         if answer.is_error:
-            assert answer.json()["error"]["message"] == (unhealthy or not_ready)
+            assert answer.json()["error"]["message"] == (not_started or unhealthy or not_ready)
 
 
 async def test_a_worker_loads_neither_vllm_nor_what_serves_http(checkpoint: Path) -> None:

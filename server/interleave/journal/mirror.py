@@ -14,6 +14,7 @@ from server.interleave.journal.log import DocumentLog
 from server.interleave.journal.memory import EndDocument
 from server.interleave.journal.replica import BATCH_BYTES, Replica, TakenOverError
 from server.observe import metrics
+from server.observe.tracing import fail
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ class Mirror:
 
     def forget(self, log: DocumentLog) -> None:
         """A log is not kept any more."""
-        self._replicas.pop(log.record.id, None)
+        if (replica := self._replicas.pop(log.record.id, None)) is not None:
+            replica.span.end()
         self.delete(log.record.id)
 
     def delete(self, document_id: str) -> None:
@@ -196,6 +198,7 @@ class Mirror:
         if not replica.complete:
             self._behind[document_id] = Behind(replica, since if replica.certain else behind.since)
         elif replica.log.ended:
+            replica.span.end()
             del self._replicas[document_id]
 
     def _catch_up(self, replica: Replica) -> None:
@@ -213,4 +216,7 @@ class Mirror:
 
     def _give_up(self, document_id: str) -> None:
         self._behind.pop(document_id, None)
+        if (replica := self._replicas[document_id]) is not None:
+            fail(replica.span, "given up")
+            replica.span.end()
         self._replicas[document_id] = None

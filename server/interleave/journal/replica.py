@@ -18,6 +18,7 @@ from server.interleave.journal.keys import (
     record_fields,
 )
 from server.interleave.journal.log import DocumentLog
+from server.observe.tracing import tracer
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 2**20
@@ -57,12 +58,14 @@ class Replica:
 
     Attributes:
         log: what is copied.
+        span: from the first event to the end of the copying.
         begun: whether Redis has something of it.
         certain: whether it is known what Redis has, and not only what was sent to it.
     """
 
     def __init__(self, log: DocumentLog, keys: Keys, owner: str, retention_s: float) -> None:
         self.log = log
+        self.span = tracer.start_span("journal", attributes={"dreamserve.document.id": log.record.id})
         self.begun = False
         self.certain = True
         self._next = self._sent = 0

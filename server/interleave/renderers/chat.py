@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from sse_starlette import ServerSentEvent
-
 from server.interleave.document import AnswerImage, AnswerText, Document
 from server.interleave.events import (
     DocumentCompleted,
@@ -25,6 +23,7 @@ from server.interleave.events import (
 )
 from server.interleave.renderers.chat_deltas import DELTAS, Deltas, message_of
 from server.interleave.renderers.delivery import LinkTo, picture_url
+from server.interleave.renderers.frames import event_frame
 from server.interleave.renderers.interleaved import progress_of, usage_of
 from server.interleave.renderers.ordered import PartOrder
 from server.schema import chat_completion as chat
@@ -111,7 +110,7 @@ class Chunks:
                 return [self._chunk(delta=chat.AnswerDelta(), finish_reason=reason), *told, DONE]
             case DocumentFailed(code=code, message=message):
                 error = ErrorBody(message=message, type="server_error", code=code)
-                return [frame(ErrorResponse(error=error).model_dump_json())]
+                return [event_frame(ErrorResponse(error=error).model_dump_json())]
 
     def _chunk(
         self,
@@ -137,12 +136,7 @@ class Chunks:
             image_event=image_event,
         )
         # As OpenAI's: no usage at all, or one in the last chunk and null in the others.
-        return frame(chunk.model_dump_json(exclude=None if self._view.include_usage else {"usage"}))
-
-
-def frame(data: str) -> bytes:
-    """A server-sent event without a name, as OpenAI's are."""
-    return ServerSentEvent(data, sep="\n").encode()
+        return event_frame(chunk.model_dump_json(exclude=None if self._view.include_usage else {"usage"}))
 
 
 def completion_of(document: Document, view: ChatView) -> chat.ChatCompletion:

@@ -5,8 +5,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from sse_starlette import ServerSentEvent
-
 from server.interleave.document import AnswerImage, Document
 from server.interleave.events import (
     CONTENT_FILTERED,
@@ -19,6 +17,7 @@ from server.interleave.events import (
     Usage,
 )
 from server.interleave.renderers.delivery import LinkTo, base64_of
+from server.interleave.renderers.frames import event_frame
 from server.pool.base import ImageFormat
 from server.schema.errors import CONTENT_POLICY_VIOLATION, ErrorBody
 from server.schema.images import (
@@ -76,7 +75,7 @@ def error_of(failure: ImageFailed | DocumentFailed) -> ErrorBody:
 
 def frame(payload: ImagesEvent) -> bytes:
     """The lines of a server-sent event."""
-    return ServerSentEvent(payload.model_dump_json(), event=payload.type, sep="\n").encode()
+    return event_frame(payload.model_dump_json(), event=payload.type)
 
 
 def payload_of(event: ImagePreview | ImageCompleted, view: ImagesView) -> ImagesEvent:

@@ -3,8 +3,6 @@
 import asyncio
 from typing import assert_never
 
-from sse_starlette import ServerSentEvent
-
 from server.interleave.document import AnswerImage, AnswerText, Document
 from server.interleave.events import (
     DocumentCompleted,
@@ -22,6 +20,7 @@ from server.interleave.events import (
     Usage,
 )
 from server.interleave.renderers.delivery import LinkTo, base64_of
+from server.interleave.renderers.frames import event_frame
 from server.schema import events as sse
 from server.schema.interleaved import (
     DocumentUsage,
@@ -50,8 +49,7 @@ async def render_event(event: DocumentEvent, link_to: LinkTo) -> bytes:
 def server_sent(event: DocumentEvent, link_to: LinkTo) -> bytes:
     """The lines of a server-sent event."""
     payload = payload_of(event, link_to)
-    frame = ServerSentEvent(payload.model_dump_json(), event=payload.type, id=str(payload.sequence), sep="\n")
-    return frame.encode()
+    return event_frame(payload.model_dump_json(), event=payload.type, id=payload.sequence)
 
 
 def payload_of(event: DocumentEvent, link_to: LinkTo) -> sse.InterleavedEvent:

@@ -34,6 +34,12 @@ class PartOrder:
 
     def pass_on(self, event: DocumentEvent) -> list[DocumentEvent]:
         """What may be shown now that an event has come: part by part, and what is no content where it came."""
+        if (
+            isinstance(event, TextDelta)
+            and self._open_texts == {event.part}
+            and not (self._held or self._open_pictures)
+        ):
+            return [event]  # as nearly every token does, more text of the part that is the only one open
         match event:
             case DocumentStarted():
                 return [event]

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import count
 from types import MappingProxyType
 
-from sse_starlette import ServerSentEvent
-
 from server.interleave.document import Document
 from server.interleave.events import (
     DocumentCompleted,
@@ -26,6 +24,7 @@ from server.interleave.events import (
 from server.interleave.journal.base import was_lost
 from server.interleave.parts import ImageEvent
 from server.interleave.renderers.delivery import base64_of
+from server.interleave.renderers.frames import event_frame
 from server.interleave.renderers.responses import (
     IMAGE_CALL_PREFIX,
     MESSAGE_PREFIX,
@@ -222,4 +221,4 @@ class ResponseStream:
 
 def frame(payload: sse.ResponseStreamEvent) -> bytes:
     """The lines of a server-sent event."""
-    return ServerSentEvent(payload.model_dump_json(by_alias=True), event=payload.type, sep="\n").encode()
+    return event_frame(payload.model_dump_json(by_alias=True), event=payload.type)

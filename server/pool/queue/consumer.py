@@ -25,12 +25,16 @@ class TakenJob:
         tries: how often it was handed to a worker, this time included.
         server_id: whose it is.
         body: as the server wrote it, not checked yet.
+        origin: likewise; empty if it wrote none.
+        waited_s: in line, this time, by the clock of Redis.
     """
 
     id: str
     tries: int
     server_id: str
     body: bytes = field(repr=False)
+    origin: bytes = field(default=b"", repr=False)
+    waited_s: float = field(default=0.0, compare=False)
 
 
 class Consumer:
@@ -96,7 +100,10 @@ class Consumer:
     async def _take(self, room: int, reclaim: bool, last_try: int, claimed: list[Argument]) -> list[TakenJob]:
         lease_ms = self._lease_ms if reclaim else 0
         taken = await self._scripts.run("take", [self._worker_id, room, lease_ms, last_try, *claimed])
-        return [TakenJob(id.decode(), int(tries), server.decode(), body) for id, tries, server, body in taken]
+        return [
+            TakenJob(id.decode(), int(tries), server.decode(), body, origin, max(0, int(waited_ms)) / 1000)
+            for id, tries, server, body, origin, waited_ms in taken
+        ]
 
     async def begin(self, job_id: str) -> bool:
         """Count a last try. False if this worker does not hold the job any more."""

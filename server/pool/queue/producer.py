@@ -108,8 +108,13 @@ class Producer:
         """Store states that jobs will refer to."""
         await self._client.set(self._keys.states(digest), data, ex=STATES_TTL_S)
 
-    async def submit(self, submission: Submission, time_left_s: float | None) -> int | None:
+    async def submit(self, submission: Submission, time_left_s: float | None, origin: bytes = b"") -> int | None:
         """Put a job in line. May be repeated.
+
+        Args:
+            submission: the job.
+            time_left_s: until its deadline.
+            origin: for the worker; it lies beside the body.
 
         Returns:
             Jobs at work and in line before it; None if it has ended already.
@@ -130,6 +135,7 @@ class Producer:
                 self._job_ttl(time_left_s),
                 submission.states or "",
                 STATES_TTL_S * 1000,
+                origin,
             ],
         )
         match status:

@@ -1,5 +1,5 @@
 -- Opens a job and puts it in line. Doing it again changes nothing, so a server may repeat it when an answer was lost.
--- ARGV: job id, server id, priority, body, cost, lease in ms, digest of shared states or '', their lifetime in ms
+-- ARGV: job id, server id, priority, body, cost, lease in ms, digest of shared states or '', their lifetime in ms, origin
 -- Returns 'queued' and the number of jobs before it, which are those at work and those that wait with its priority or a
 -- higher one; or 'ended', 'taken', 'states', which says that the shared states are missing.
 local id, server, priority, body, cost = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -19,7 +19,8 @@ end
 -- The first write is one that Redis refuses when its memory is full, so a refused job leaves nothing behind.
 local entry = redis.call('XADD', jobs(priority), '*', 'job', id, 'cost', cost)
 redis.call('HSET', prefix .. 'job:' .. id,
-  'server', server, 'priority', priority, 'entry', entry, 'tries', 0, 'cost', cost, 'body', body)
+  'server', server, 'priority', priority, 'entry', entry, 'tries', 0, 'cost', cost, 'body', body,
+  'origin', ARGV[9])
 redis.call('PEXPIRE', prefix .. 'job:' .. id, ARGV[6])
 redis.call('PEXPIRE', jobs(priority), STREAM_TTL_MS)
 if states then

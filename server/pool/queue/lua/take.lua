@@ -1,9 +1,12 @@
 -- Hands jobs to a worker: those that it has just read, those whose worker has not renewed its lease, and waiting ones.
 -- ARGV: worker id, jobs at most beside those it has read, lease in ms or 0 to leave expired leases alone,
 --       number of the last try or 0, then priority, entry and job id of each job that it has read
--- Returns for each job: id, how often it was handed out, server id, body. The last try is not counted before begin.lua.
+-- Returns for each job: id, how often it was handed out, server id, body, origin, ms in line by the clock of Redis. The
+-- last try is not counted before begin.lua.
 local worker, room, lease_ms, last_try = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local taken = {}
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function hand_over(stream, entry, id)
   if not id or not string.find(id, '^[\33-\126]+$') then
@@ -30,8 +33,9 @@ local function hand_over(stream, entry, id)
   if tries == last_try then
     set_deliveries(stream, entry, worker, deliveries - 1)
   end
-  local body = redis.call('HGET', prefix .. 'job:' .. id, 'body') or ''
-  taken[#taken + 1] = { id, tries, job.server, body }
+  local body, origin = unpack(redis.call('HMGET', prefix .. 'job:' .. id, 'body', 'origin'))
+  local waited_ms = now_ms - string.match(entry, '^%d+')
+  taken[#taken + 1] = { id, tries, job.server, body or '', origin or '', waited_ms }
   room = room - 1
 end
 

@@ -43,8 +43,11 @@ RUN pip --python /opt/venv install --no-cache-dir --no-deps --no-build-isolation
 
 
 FROM worker-packages AS worker
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="dreamserve-worker" \
       org.opencontainers.image.description="Draws the pictures that dreamserve-server asks for, on a CPU" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=dreamserve /dreamserve /opt/venv
 # Only here: vLLM asks for four packages that the server's lock leaves out.
@@ -59,8 +62,11 @@ CMD ["worker"]
 
 
 FROM server-packages AS server
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="dreamserve-server" \
       org.opencontainers.image.description="Serves models that answer in text and pictures together, on a CPU" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=dreamserve /dreamserve /opt/venv
 ENV DREAMSERVE_SERVER__HOST=0.0.0.0

@@ -78,9 +78,9 @@ def casual(document: Document) -> Document:
 PAIRS = Mixture({caption: 0.7, description: 0.3}, bare=True)
 
 _DIALOGUES: dict[Kind, float] = {
-    looking: 0.06,
-    question: 0.10,
-    interview: 0.20,
+    looking: 0.10,
+    question: 0.06,
+    interview: 0.30,
     drawing: 0.15,
     direct: 0.08,
     relation: 0.08,

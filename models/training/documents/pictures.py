@@ -16,6 +16,7 @@ from models.training.world import Scene, Wish, sample_scene
 SHOW = ("Here is {}.", "This is {}.")
 NEXT = ("Now comes {}.", "Next is {}.")
 CLOSE = ("I hope you like it.", "")
+SHAPES_LOOKED_AT = (0.2, 0.45, 0.35)  # shares of one, two and three
 FEWEST_QUESTIONS, MOST_QUESTIONS = 3, 6
 HERE_IT_IS = ("Here it is.", "")
 DESCRIBE = ("What is in this picture?", "Describe the picture.", "What do you see?")
@@ -39,8 +40,8 @@ def description(rng: random.Random) -> Document:
 
 
 def looking(rng: random.Random) -> Document:
-    """The user shows a picture, the model says what it sees."""
-    scene = sample_scene(rng)
+    """The user shows a picture, the model says what it sees. Most have several shapes, see :func:`interview`."""
+    scene = sample_scene(rng, rng.choices((1, 2, 3), SHAPES_LOOKED_AT)[0])
     ask = rng.choice(DESCRIBE)
     return Document((Shown(scene), ask), (f"I see {tell(scene)}.",))
 
@@ -57,7 +58,7 @@ def interview(rng: random.Random) -> Document:
     One picture answers many questions, so that a picture that was seen teaches more. Most have several shapes: which
     attribute belongs to which is what is hard.
     """
-    scene = sample_scene(rng, rng.choices((1, 2, 3), (0.2, 0.45, 0.35))[0])
+    scene = sample_scene(rng, rng.choices((1, 2, 3), SHAPES_LOOKED_AT)[0])
     asked = [question for topic in TOPICS for question in questions_about(scene, topic)]
     first, *others = rng.sample(asked, MOST_QUESTIONS)
     turns = [Turn((Shown(scene), first.text), (first.answer,)), *(Turn((q.text,), (q.answer,)) for q in others)]

@@ -1,7 +1,9 @@
-"""The vision tower, in place of CLIP's: its patch features must tell what lies on and around each patch.
+"""The vision tower, in place of CLIP's: its patch features must tell which shapes there are.
 
-Linear probes read it off them, and are thrown away. The centers of all places are corners of patches, so a patch is
-asked what is centered at each of its corners: this survives shapes that touch or lie inside each other.
+Linear probes read it off them, and are thrown away. Every shape has one patch that tells all of it, and no patch has
+two: what a language model must do is find the patch of a shape by one attribute and read the others there, which one
+head of attention can. (A patch that told of all the shapes around it would have them bound to its corners, and a tiny
+language model does not learn to tell these apart.)
 """
 
 import random
@@ -19,7 +21,19 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from models.training.loop import Schedule, Stage, load_average
 from models.training.pretrain.autoencoder import pretrained_autoencoder, to_tensor
-from models.training.world import BACKGROUNDS, COLORS, KINDS, PLACES, RESOLUTION, SIZES, Scene, draw, sample_scene
+from models.training.world import (
+    BACKGROUNDS,
+    COLORS,
+    KINDS,
+    PLACES,
+    RESOLUTION,
+    SIZES,
+    Scene,
+    Shape,
+    draw,
+    holds,
+    sample_scene,
+)
 
 PATCH = 16  # pixels
 SIDE = RESOLUTION // PATCH  # patches
@@ -31,9 +45,13 @@ LATENT_NOISE = 0.2  # largest deviation of what is added to their scaled latents
 PIXEL_NOISE = 0.1  # largest deviation of what is added to pixels in -1…1
 BLURRED = 0.2  # share of the pictures that are blurred
 
-SLOTS = 2  # shapes centered at one place: the outer first
-PROPERTIES: dict[str, tuple[str, ...]] = {"kind": KINDS, "color": tuple(COLORS), "size": tuple(SIZES)}
-NOWHERE = -100  # the target at a corner of a patch that is no place
+PROPERTIES: dict[str, tuple[str, ...]] = {
+    "kind": KINDS,
+    "color": tuple(COLORS),
+    "size": tuple(SIZES),
+    "place": tuple(PLACES),
+}
+MOST_SHAPES = 3
 
 
 def build_vision() -> CLIPVisionModel:
@@ -51,23 +69,28 @@ def build_vision() -> CLIPVisionModel:
     )
 
 
-def targets(scene: Scene) -> np.ndarray:
-    """What the probes must say, int64 ``[3 properties + background, 16 patches, 4 corners * 2 slots]``.
+def patch_of(shape: Shape, scene: Scene) -> int:
+    """The patch that tells of a shape: above and left of its center, which is a corner of four.
 
-    0 is no shape, and the values of a property count from 1. The background is the same everywhere.
+    Of a shape inside another it is the one below and right, where there is no room for the center of a third.
     """
-    grid = np.zeros((3, SIDE + 1, SIDE + 1, SLOTS), dtype=np.int64)
-    grid[:, [0, -1]] = grid[:, :, [0, -1]] = NOWHERE
-    taken: dict[str, int] = {}
-    for shape in sorted(scene.shapes, key=lambda s: -SIZES[s.size]):
-        column, row = (round(c / PATCH) for c in PLACES[shape.place])
-        slot = taken.setdefault(shape.place, 0)
-        taken[shape.place] += 1
-        grid[:, row, column, slot] = [1 + values.index(getattr(shape, name)) for name, values in PROPERTIES.items()]
-    corners = [grid[:, down : down + SIDE, right : right + SIDE] for down in (0, 1) for right in (0, 1)]
-    shapes = np.stack(corners, axis=3).reshape(3, SIDE * SIDE, 4 * SLOTS)
-    background = np.full_like(shapes[:1], list(BACKGROUNDS).index(scene.background))
-    return np.concatenate([shapes, background])
+    column, row = (round(c / PATCH) for c in PLACES[shape.place])
+    is_inside = any(holds("inside", shape, other) for other in scene.shapes if other is not shape)
+    return row * SIDE + column if is_inside else (row - 1) * SIDE + column - 1
+
+
+def targets(scene: Scene) -> np.ndarray:
+    """What the probes must say, int64 ``[4 properties + background + count, 16 patches]``.
+
+    0 is no shape, and the values of a property count from 1. Background and number of shapes are the same everywhere.
+    """
+    told = np.zeros((len(PROPERTIES) + 2, SIDE * SIDE), dtype=np.int64)
+    for shape in scene.shapes:
+        values = [1 + values.index(getattr(shape, name)) for name, values in PROPERTIES.items()]
+        told[: len(PROPERTIES), patch_of(shape, scene)] = values
+    told[-2] = list(BACKGROUNDS).index(scene.background)
+    told[-1] = len(scene.shapes) - 1
+    return told
 
 
 class VisionTraining(nn.Module):
@@ -76,24 +99,20 @@ class VisionTraining(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.tower = build_vision()
-        self.classes = [*(1 + len(values) for values in PROPERTIES.values()), len(BACKGROUNDS)]
-        width = self.tower.config.hidden_size
-        self.probes = nn.ModuleList(nn.Linear(width, 4 * SLOTS * classes) for classes in self.classes)
+        classes = [*(1 + len(values) for values in PROPERTIES.values()), len(BACKGROUNDS), MOST_SHAPES]
+        self.probes = nn.ModuleList(nn.Linear(self.tower.config.hidden_size, n) for n in classes)
 
     def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """Logits of each property and of the background, each ``[pictures, 16, 8, classes]``."""
+        """Logits of each property, of the background and the number of shapes, each ``[pictures, 16, classes]``."""
         states = self.tower(pixel_values, output_hidden_states=True).hidden_states
         features = states[FEATURE_LAYER][:, 1:]
-        return [
-            probe(features).float().unflatten(-1, (4 * SLOTS, n))
-            for probe, n in zip(self.probes, self.classes, strict=True)
-        ]
+        return [probe(features).float() for probe in self.probes]
 
     def loss(self, pixel_values: torch.Tensor, scenes: Sequence[Scene]) -> torch.Tensor:
         """Mean cross-entropy over the probes."""
         truth = torch.from_numpy(np.stack([targets(scene) for scene in scenes], axis=1)).to(pixel_values.device)
         losses = [
-            F.cross_entropy(logits.flatten(0, -2), wanted.flatten(), ignore_index=NOWHERE)
+            F.cross_entropy(logits.flatten(0, -2), wanted.flatten())
             for logits, wanted in zip(self(pixel_values), truth, strict=True)
         ]
         return torch.stack(losses).mean()
@@ -171,7 +190,9 @@ class PatchAccuracy:
     kind: float
     color: float
     size: float
+    place: float
     background: float
+    count: float
     none: float
 
 
@@ -184,12 +205,12 @@ def patch_accuracy(folder: Path, scenes: Sequence[Scene], rng: random.Random, *,
         images = decoded(pretrained_autoencoder(folder), images, noise=0.0)
     truth = torch.from_numpy(np.stack([targets(scene) for scene in scenes], axis=1))
     right = [logits.argmax(-1) == wanted for logits, wanted in zip(training(pixel_values(images)), truth, strict=True)]
+    *properties, background, count = right
     there, nothing = truth[0] > 0, truth[0] == 0
 
     def share(answers: torch.Tensor) -> float:
         return float(answers.float().mean())
 
-    kind, color, size, background = right
-    return PatchAccuracy(
-        share(kind[there]), share(color[there]), share(size[there]), share(background), share(kind[nothing])
-    )
+    kind, color, size, place = (share(answers[there]) for answers in properties)
+    none = share(properties[0][nothing])
+    return PatchAccuracy(kind, color, size, place, share(background), share(count), none)

@@ -1,4 +1,4 @@
-"""The probes of the vision tower ask each patch for what is centered at its corners."""
+"""The probes of the vision tower ask one patch for each shape, and every patch for what holds of the whole picture."""
 
 import random
 from pathlib import Path
@@ -8,27 +8,50 @@ import torch
 
 from models.training.pictures import image_processor
 from models.training.pretrain.autoencoder import to_tensor
-from models.training.pretrain.vision import NOWHERE, patch_accuracy, pixel_values, pretrained_vision, targets
-from models.training.world import COLORS, RESOLUTION, Scene, Shape, draw, sample_scene
+from models.training.pretrain.vision import (
+    PROPERTIES,
+    patch_accuracy,
+    patch_of,
+    pixel_values,
+    pretrained_vision,
+    targets,
+)
+from models.training.world import BACKGROUNDS, RESOLUTION, Scene, Shape, draw, sample_scene
 
 INNER = Shape("star", "yellow", "small", "top left")
 OUTER = Shape("circle", "blue", "huge", "top left")
 
 
-def test_a_shape_is_asked_of_the_four_patches_around_it() -> None:
-    kinds = targets(Scene("white", (INNER,)))[0].reshape(4, 4, 4, 2)
-    assert np.argwhere(kinds > 0).tolist() == [[0, 0, 3, 0], [0, 1, 2, 0], [1, 0, 1, 0], [1, 1, 0, 0]]
+def told_by(patch: int, scene: Scene) -> list[str]:
+    """What a patch says of its shape."""
+    values = targets(scene)[: len(PROPERTIES), patch]
+    return [known[value - 1] for known, value in zip(PROPERTIES.values(), values, strict=True)]
 
 
-def test_the_outer_of_two_shapes_comes_first() -> None:
-    colors = targets(Scene("white", (INNER, OUTER)))[1]
-    assert [list(COLORS)[value - 1] for value in colors[0, -2:]] == ["blue", "yellow"]
+def test_one_patch_tells_all_of_a_shape_and_the_others_nothing() -> None:
+    scene = Scene("white", (INNER, Shape("square", "red", "big", "bottom right")))
+    kinds = targets(scene)[0]
+    assert np.flatnonzero(kinds).tolist() == [0, 10]
+    assert told_by(0, scene) == ["star", "yellow", "small", "top left"]
+    assert told_by(10, scene) == ["square", "red", "big", "bottom right"]
 
 
-def test_nothing_is_asked_where_no_shape_can_be() -> None:
-    kinds = targets(Scene("white", (INNER,)))[0].reshape(4, 4, 4, 2)
-    assert (kinds[0, :, :2] == NOWHERE).all()
-    assert (kinds == NOWHERE).sum() == (64 - 36) * 2
+def test_the_inner_of_two_shapes_has_a_patch_of_its_own() -> None:
+    scene = Scene("white", (INNER, OUTER))
+    assert told_by(0, scene) == ["circle", "blue", "huge", "top left"]
+    assert told_by(5, scene) == ["star", "yellow", "small", "top left"]
+
+
+def test_no_two_shapes_share_a_patch() -> None:
+    rng = random.Random(0)
+    for scene in (sample_scene(rng) for _ in range(3000)):
+        assert len({patch_of(shape, scene) for shape in scene.shapes}) == len(scene.shapes)
+
+
+def test_every_patch_tells_the_background_and_how_many_shapes_there_are() -> None:
+    background, count = targets(Scene("black", (INNER, OUTER)))[-2:]
+    assert {list(BACKGROUNDS)[value] for value in background} == {"black"}
+    assert set(count) == {1}
 
 
 def test_accuracies_are_shares(folder: Path) -> None:

@@ -7,25 +7,31 @@ from pathlib import Path
 import torch
 
 
-def print_conditions(device: torch.device, *more: str) -> None:
+def print_conditions(device: torch.device, *more: str) -> str:
     """Print one line about this machine and what runs on it.
 
     Args:
         device: where tensors are.
         more: what else the numbers depend on.
+
+    Returns:
+        What is in the line.
     """
     others = os.getloadavg()[0]
     facts = (
-        f"{device} ({_device_name(device)})",
+        f"{device} ({device_name(device)})",
         f"torch {torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores",
         f"load average {others:.1f} before the start",
         f"Python {platform.python_version()}",
         *more,
     )
-    print(f"conditions: {'; '.join(facts)}", flush=True)
+    conditions = "; ".join(facts)
+    print(f"conditions: {conditions}", flush=True)
+    return conditions
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What a device calls itself."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     described = Path("/proc/cpuinfo")

@@ -1,6 +1,5 @@
 """``python -m load_tests.pool [--quick] [BENCHMARK ...]``: the goals of the pool, with their conditions."""
 
-import argparse
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 import torch
 from redis import Redis
 
-from load_tests.conditions import print_conditions
 from load_tests.pool import commands, handoff, latency, memory, previews, throughput
 from load_tests.pool.bench import FULL, QUICK, Bench, open_bench
 from load_tests.pool.traffic import MAX_BATCH
+from load_tests.results import arguments_of
 
 BENCHMARKS: dict[str, Callable[[Bench], Coroutine[Any, Any, None]]] = {
     "throughput": throughput.measure,
@@ -25,9 +24,8 @@ BENCHMARKS: dict[str, Callable[[Bench], Coroutine[Any, Any, None]]] = {
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m load_tests.pool", description=__doc__)
+    parser = arguments_of("pool", __doc__)
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; all if none")
-    parser.add_argument("--quick", action="store_true", help="a minute, for numbers that mean little")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--threads",
@@ -44,6 +42,7 @@ def main() -> None:
         for name in arguments.benchmarks or BENCHMARKS:
             print(f"\n{name}", flush=True)
             asyncio.run(BENCHMARKS[name](bench))
+        bench.results.write(arguments.json)
 
 
 def describe(bench: Bench) -> None:
@@ -51,7 +50,7 @@ def describe(bench: Bench) -> None:
     parameters = sum(parameter.numel() for parameter in bench.decoder.unet.parameters())
     with Redis.from_url(bench.redis_url) as redis:
         info = redis.info("server")
-    print_conditions(
+    bench.results.describe(
         bench.decoder.device,
         f"UNet of {parameters / 1e6:.1f} M parameters in {bench.decoder.dtype} on "
         f"{bench.spec.latent_side}x{bench.spec.latent_side} latents, {bench.decoder.image_size}-pixel pictures",

@@ -11,6 +11,7 @@ import torch
 from load_tests.pool.model import ModelSpec, WatchedDecoder, random_decoder
 from load_tests.pool.unet_calls import UNetCalls
 from load_tests.redis_server import redis_server
+from load_tests.results import Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Bench:
         redis_url: of a Redis that is there for this alone.
         folder: for files.
         scale: how much is measured.
+        results: what is found.
     """
 
     spec: ModelSpec
@@ -59,6 +61,7 @@ class Bench:
     redis_url: str
     folder: Path
     scale: Scale
+    results: Results
 
 
 @contextmanager
@@ -67,4 +70,5 @@ def open_bench(device: torch.device, scale: Scale) -> Iterator[Bench]:
     with redis_server() as redis_url, TemporaryDirectory() as folder:
         spec = ModelSpec()
         calls = UNetCalls(Path(folder) / "calls")
-        yield Bench(spec, random_decoder(spec, device, calls), calls, redis_url, Path(folder), scale)
+        decoder = random_decoder(spec, device, calls)
+        yield Bench(spec, decoder, calls, redis_url, Path(folder), scale, Results("pool"))

@@ -15,7 +15,6 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from load_tests import bars
 from load_tests.pool.bench import Bench
 from load_tests.pool.model import SMALL, random_decoder
 from load_tests.pool.pools import redis_pool
@@ -60,8 +59,8 @@ async def measure(bench: Bench) -> None:
     others = sum(counts.values(), Counter[str]())
     rates = ", ".join(f"{name} {others[name] / seconds:.1f}" for name in sorted(NOT_OF_PICTURES & others.keys()))
     print(f"other commands of one server and one worker, a second: {rates} (a poll is two commands)")
-    bars.at_most("redis_commands_per_picture", max(table[SENT] for table in tables.values()), 30)
-    bars.at_most("redis_commands_100_to_10_steps", tables[100, 1][SENT] / tables[10, 1][SENT], 1.1)
+    bench.results.at_most("redis_commands_per_picture", max(table[SENT] for table in tables.values()), 30)
+    bench.results.at_most("redis_commands_100_to_10_steps", tables[100, 1][SENT] / tables[10, 1][SENT], 1.1)
 
 
 async def _draw(pool: DiffusionPool, side: int, id: str, steps: int, together: int) -> None:

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from load_tests import bars
 from load_tests.pool.bench import Bench
 from load_tests.pool.model import ModelSpec, random_decoder
 from load_tests.pool.pools import local_pool, redis_pool
@@ -118,7 +117,7 @@ async def measure(bench: Bench) -> None:
         p5, p50, p95 = np.percentile(values[WARM_UP:], [5, 50, 95])
         print(f"hand-off, {name}: p5 {p5:.1f} ms, p50 {p50:.1f} ms, p95 {p95:.1f} ms of {bench.scale.answers} pictures")
     for name, goal_ms in GOALS_MS.items():
-        bars.at_most(f"handoff_{name}_p50_ms", statistics.median(taken_ms[name][WARM_UP:]), goal_ms)
+        bench.results.at_most(f"handoff_{name}_p50_ms", statistics.median(taken_ms[name][WARM_UP:]), goal_ms)
 
 
 @asynccontextmanager

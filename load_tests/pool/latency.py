@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from load_tests import bars
 from load_tests.pool.bench import Bench
 from load_tests.pool.model import SMALL, random_decoder
 from load_tests.pool.pools import local_pool
@@ -133,7 +132,7 @@ async def measure(bench: Bench) -> None:
                 p50, p95 = np.percentile(latencies, [50, 95])
                 print(f"  {name}: p50 {p50:.2f} s, p95 {p95:.2f} s, ended {late:.1f} s after the last arrival")
             ratios.append(float(np.percentile(by_steps.handed_out, 95) / np.percentile(whole.handed_out, 95)))
-    bars.at_most("latency_p95_to_whole_batches", statistics.median(ratios), 0.5)
+    bench.results.at_most("latency_p95_to_whole_batches", statistics.median(ratios), 0.5)
 
 
 async def _serve(

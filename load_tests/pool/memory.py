@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from load_tests import bars
 from load_tests.pool.bench import Bench
 from load_tests.pool.model import ModelSpec
 from load_tests.pool.pools import CHECKPOINT_ID, WORKER_ID, unattended_redis_pool
@@ -64,8 +63,8 @@ async def measure(bench: Bench) -> None:
     print(f"server process: {before / MIB:.0f} MiB before its first job; beyond that, with {OPEN} jobs open:")
     print("  " + ", ".join(f"{size / MIB:.0f} MiB after {jobs}" for jobs, size in taken.items()))
     states = OPEN * 4 * math.prod(bench.spec.states_shape)
-    bars.at_most("server_memory_to_states_of_open_jobs", taken[last] / states, 5)
-    bars.at_most(f"server_memory_growth_over_{last - settled}_jobs", taken[last] / taken[settled], 1.05)
+    bench.results.at_most("server_memory_to_states_of_open_jobs", taken[last] / states, 5)
+    bench.results.at_most(f"server_memory_growth_over_{last - settled}_jobs", taken[last] / taken[settled], 1.05)
 
 
 def _watch_server(url: str, description: DecoderDescription, spec: ModelSpec, jobs: int) -> Resident:

@@ -84,10 +84,13 @@ def _work(url: str, namespace: str, spec: ModelSpec, device: str, threads: int, 
     """The process of the worker."""
     torch.set_num_threads(threads)
     decoder = random_decoder(spec, torch.device(device), UNetCalls(calls))
-    asyncio.run(_work_until_terminated(url, namespace, decoder, spec))
+    asyncio.run(work_until_terminated(url, namespace, decoder, spec))
 
 
-async def _work_until_terminated(url: str, namespace: str, decoder: DiffusionDecoder, spec: ModelSpec) -> None:
+async def work_until_terminated(
+    url: str, namespace: str, decoder: DiffusionDecoder, spec: ModelSpec, worker_id: str = WORKER_ID
+) -> None:
+    """A worker in this process, until it is told to stop."""
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
@@ -95,8 +98,8 @@ async def _work_until_terminated(url: str, namespace: str, decoder: DiffusionDec
     client = connect(url)
     blocking = dedicated(client, block_s=WAIT_S)
     worker = Worker(
-        WORKER_ID,
-        Consumer(client, blocking, Keys(namespace, CHECKPOINT_ID), WORKER_ID, lease_s=settings.lease_s),
+        worker_id,
+        Consumer(client, blocking, Keys(namespace, CHECKPOINT_ID), worker_id, lease_s=settings.lease_s),
         decoder,
         spec.limits(decoder.description),
         measure(decoder, spec.states_shape, MAX_BATCH, repeats=1),

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from load_tests import bars
 from load_tests.pool.bench import Bench
 from load_tests.pool.pools import MAX_DECODE_BATCH, local_pool, redis_pool
 from load_tests.pool.traffic import JOB_ROWS, JOB_STEPS, MAX_BATCH, arrivals, draw, mixed_jobs, static_batches
@@ -94,7 +93,7 @@ async def measure(bench: Bench) -> None:
     pairs = zip(ratios["local_pool"], ratios["redis_pool"], strict=True)
     print(f"batch time with Redis to without: {statistics.median(local / remote for local, remote in pairs):.3f}")
     for name, of_name in ratios.items():
-        bars.at_least(f"throughput_{name}_to_plain_loop", statistics.median(of_name), 0.97)
+        bench.results.at_least(f"throughput_{name}_to_plain_loop", statistics.median(of_name), 0.97)
 
 
 @torch.inference_mode()

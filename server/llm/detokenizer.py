@@ -1,12 +1,19 @@
 """Token ids to text, as they are sampled."""
 
 import re
+from functools import lru_cache
 
 from tokenizers import Tokenizer
 
 REPLACEMENT = "\ufffd"
 MAX_CHARACTER_BYTES = 4  # of UTF-8
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+@lru_cache(maxsize=8)
+def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that decoding leaves out. Found once for a tokenizer, because each answer has its own detokeniser."""
+    return frozenset(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
 
 class IncrementalDetokenizer:
@@ -26,7 +33,7 @@ class IncrementalDetokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._special = special_ids(tokenizer)
         self._context: list[int] = []
         self._context_length = 0
         self._pending: list[int] = []

@@ -21,6 +21,9 @@ from models.dreamllm.processing import DREAM_PLACEHOLDER, IMAGE_PLACEHOLDER
 from server.llm.conversation import ImagePart, Message, TextPart
 from server.llm.engine import LLMEngine, Prompt, PromptImage
 
+MARK = r"\[(?P<nonce>\d+):(?P<number>\d+)\]"
+"""What stands for a text of a caller while the template is rendered."""
+
 
 class PromptError(ValueError):
     """A request that cannot become a context: the caller's to mend.
@@ -70,6 +73,13 @@ class PromptBuilder:
         )
         self._tokenizer = plain_text_tokenizer(engine.tokenizer, self.control_token_ids)
         self._template = chat_template_environment().from_string(engine.chat_template)
+        self._written = {
+            **{token: [token_id] for token, token_id in self._special.items()},
+            IMAGE_PLACEHOLDER: engine.config.image_block,
+            DREAM_PLACEHOLDER: engine.config.dream_block,
+        }
+        longest_first = sorted(self._written, key=len, reverse=True)
+        self._pieces = re.compile("|".join([MARK, *map(re.escape, longest_first)]))
 
     def build(self, messages: Sequence[Message]) -> Prompt:
         """The context in which the model answers the conversation.
@@ -84,7 +94,9 @@ class PromptBuilder:
         texts = [part.text for message in messages for part in message.parts if isinstance(part, TextPart)]
         images = [part for message in messages for part in message.parts if isinstance(part, ImagePart)]
         self._check_letters(sum(map(len, texts)), "messages")
-        token_ids = self._encode_rendered(*self._render(messages), texts)
+        # Digits and brackets survive what templates do to text: trimming and changing its case.
+        nonce = str(secrets.randbits(128))
+        token_ids = self._encode_rendered(self._render(messages, nonce), nonce, texts)
         if token_ids.count(self._config.image_token_id) != len(images):
             raise PromptError("messages", "the chat template has no place for a picture of this conversation")
         return self._fitting(
@@ -139,10 +151,8 @@ class PromptBuilder:
             )
         return prompt
 
-    def _render(self, messages: Sequence[Message]) -> tuple[str, re.Pattern[str]]:
-        """The rendered template, and a pattern for the marks in it, whose group is the number of the text."""
-        # Digits and brackets survive what templates do to text: trimming and changing its case.
-        nonce = secrets.randbits(128)
+    def _render(self, messages: Sequence[Message], nonce: str) -> str:
+        """The rendered template, with a mark of this nonce and its number in place of each text."""
         number = 0
         conversation: list[dict[str, Any]] = []
         for message in messages:
@@ -155,36 +165,30 @@ class PromptBuilder:
                     content.append({"type": "image"})
             conversation.append({"role": message.role, "content": content})
         try:
-            rendered = self._template.render(messages=conversation, add_generation_prompt=True, **self._template_tokens)
+            return self._template.render(messages=conversation, add_generation_prompt=True, **self._template_tokens)
         except jinja2.TemplateError as error:
             raise PromptError("messages", f"the chat template refuses this conversation: {error}") from error
-        return rendered, re.compile(rf"\[{nonce}:(\d+)\]")
 
-    def _encode_rendered(self, rendered: str, mark: re.Pattern[str], texts: Sequence[str]) -> list[int]:
+    def _encode_rendered(self, rendered: str, nonce: str, texts: Sequence[str]) -> list[int]:
         """Ids of what the template wrote, with the texts in their places.
 
         Text of the template and of callers between two control tokens is encoded as one string.
         """
-        written = {
-            **{token: [token_id] for token, token_id in self._special.items()},
-            IMAGE_PLACEHOLDER: self._config.image_block,
-            DREAM_PLACEHOLDER: self._config.dream_block,
-        }
-        longest_first = sorted(written, key=len, reverse=True)
-        pieces = re.compile("|".join([mark.pattern, *map(re.escape, longest_first)]))
         ids: list[int] = []
         text: list[str] = []
         placed = set()
         end = 0
-        for match in pieces.finditer(rendered):
+        for match in self._pieces.finditer(rendered):
             text.append(rendered[end : match.start()])
             end = match.end()
-            if match[1] is not None:
-                placed.add(int(match[1]))
-                text.append(texts[int(match[1])])
-            else:
-                ids += self.encode_text("".join(text)) + written[match[0]]
+            if match["nonce"] == nonce:
+                placed.add(int(match["number"]))
+                text.append(texts[int(match["number"])])
+            elif match[0] in self._written:
+                ids += self.encode_text("".join(text)) + self._written[match[0]]
                 text = []
+            else:
+                text.append(match[0])  # looks like a mark, but the template itself wrote it
         ids += self.encode_text("".join([*text, rendered[end:]]))
         if len(placed) < len(texts):
             raise PromptError("messages", "the chat template has no place for a text of this conversation")

@@ -1,0 +1,145 @@
+"""``python -m load_tests.contention``: how steadily text comes while pictures of other requests are drawn.
+
+The server with vLLM and a worker are real processes. Four callers read text all the time; in two of three slices eight
+others keep the worker's batch full. In one of these the worker has cores of its own, in the other it shares those of
+the text. Gaps are those between the events of one text as its caller sees them.
+"""
+
+import asyncio
+import os
+import signal
+import statistics
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import psutil
+import torch
+
+from load_tests.contention.callers import PICTURE_CALLERS, PICTURE_STEPS, TEXT_CALLERS, asking_for_pictures, text_gaps
+from load_tests.contention.cores import Halves, halves, move
+from load_tests.results import Results, arguments_of
+from load_tests.service.deployment import Deployment, deployed
+from server.demo import terminated
+
+QUIET, APART, TOGETHER = "no pictures", "pictures on other cores", "pictures on the same cores"
+BUSY = 0.2
+"""Share of a core that a worker takes which is drawing."""
+LOOK_S = 0.5
+BUSY_WITHIN_S = 120
+PATIENCE_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        rounds: by turns.
+        seconds: of each slice.
+    """
+
+    rounds: int
+    seconds: float
+
+
+FULL = Scale(rounds=7, seconds=10.0)
+QUICK = Scale(rounds=2, seconds=5.0)
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = arguments_of("contention", __doc__).parse_args()
+    signal.signal(signal.SIGTERM, terminated)  # servers are processes of their own: whatever ends this ends them
+    scale = QUICK if arguments.quick else FULL
+    results = Results("contention")
+    cores = halves()
+    if cores is None:
+        results.cannot_run("there is one core, and text and pictures are to have one each")
+    else:
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores.text)  # and with this process all that it starts
+        try:
+            measure(results, cores, scale)
+        finally:
+            os.sched_setaffinity(0, before)
+    results.write(arguments.json)
+
+
+def measure(results: Results, cores: Halves, scale: Scale) -> None:
+    """Start the service, measure in rounds, and report."""
+    settings = {
+        "DREAMSERVE_AUTH__ENABLED": "false",
+        "DREAMSERVE_LLM__CPU_THREADS": str(len(cores.text)),
+        "OMP_NUM_THREADS": str(len(cores.pictures)),  # of the worker: vLLM has the setting above
+        # As many pictures as there are callers, however long they take.
+        "DREAMSERVE_ADMISSION__MAX_PICTURE_WAIT_S": str(PATIENCE_S),
+        "DREAMSERVE_ADMISSION__MAX_WAIT_S": str(PATIENCE_S),
+        "DREAMSERVE_LIMITS__IMAGE_TIMEOUT_S": str(PATIENCE_S),
+    }
+    with TemporaryDirectory() as logs, deployed("worker", settings, Path(logs)) as service:
+        results.describe(
+            torch.device("cpu"),
+            f"text and its callers on {len(cores.text)} cores, the worker on {len(cores.pictures)}",
+            f"{TEXT_CALLERS} callers of text, {PICTURE_CALLERS} of pictures with {PICTURE_STEPS} steps",
+            f"{scale.rounds} rounds by turns, {scale.seconds:g} s each",
+        )
+        gaps = asyncio.run(slices(service, cores, scale))
+    report(results, gaps)
+
+
+async def slices(service: Deployment, cores: Halves, scale: Scale) -> dict[str, list[np.ndarray]]:
+    """Gaps in milliseconds of each slice, by what was drawn meanwhile."""
+    worker = service.processes()["worker"]
+    conditions: Mapping[str, tuple[int, frozenset[int]]] = {
+        QUIET: (0, cores.pictures),
+        APART: (PICTURE_CALLERS, cores.pictures),
+        TOGETHER: (PICTURE_CALLERS, cores.text),
+    }
+    gaps: dict[str, list[np.ndarray]] = {name: [] for name in conditions}
+    await text_gaps(service.url, scale.seconds)  # what the first requests pay for is not to be seen
+    for _ in range(scale.rounds):
+        for name, (callers, worker_cores) in conditions.items():
+            move(worker, worker_cores)
+            async with AsyncExitStack() as meanwhile:
+                if callers:
+                    await meanwhile.enter_async_context(asking_for_pictures(service.url, callers))
+                    await until_busy(worker)
+                gaps[name].append(1000 * await text_gaps(service.url, scale.seconds))
+    return gaps
+
+
+async def until_busy(worker: psutil.Process) -> None:
+    """Return when the worker is drawing.
+
+    Raises:
+        RuntimeError: it does not begin to.
+    """
+    worker.cpu_percent()
+    for _ in range(int(BUSY_WITHIN_S / LOOK_S)):
+        await asyncio.sleep(LOOK_S)
+        if worker.cpu_percent() > 100 * BUSY:
+            return
+    raise RuntimeError(f"the worker draws nothing {BUSY_WITHIN_S} s after it was asked to")
+
+
+def report(results: Results, gaps: Mapping[str, list[np.ndarray]]) -> None:
+    """Print the table and the goal."""
+    rows = []
+    for name, of_slices in gaps.items():
+        together = np.concatenate(of_slices)
+        p50, p99 = np.percentile(together, [50, 99])
+        p99s = [float(np.percentile(each, 99)) for each in of_slices]
+        rows.append((name, len(together), p50, p99, min(p99s), max(p99s)))
+    columns = ("meanwhile", "gaps", "p50, ms", "p99, ms", "lowest p99 of a slice, ms", "highest, ms")
+    results.table("Gaps between events of text", columns, rows)
+    quiet, apart = gaps[QUIET], gaps[APART]
+    ratios = [float(np.percentile(b, 99) / np.percentile(a, 99)) for a, b in zip(quiet, apart, strict=True)]
+    results.at_most("contention_text_p99_while_pictures_render", statistics.median(ratios), 1.10)
+
+
+if __name__ == "__main__":
+    main()

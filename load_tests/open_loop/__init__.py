@@ -1,0 +1,1 @@
+"""Latency over offered load: callers who come when they come, however many are there already."""

@@ -1,0 +1,1 @@
+"""Benchmarks that take no time, for tests of the report."""

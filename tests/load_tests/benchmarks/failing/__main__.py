@@ -1,0 +1,3 @@
+"""``python -m …failing``: one that breaks off."""
+
+raise SystemExit(7)

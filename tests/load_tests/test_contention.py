@@ -1,0 +1,54 @@
+"""The contention benchmark: who runs where."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from load_tests.contention.callers import label, require_answered
+from load_tests.contention.cores import halves, move
+from load_tests.streams import Stream
+
+THREE_THREADS = "import threading, sys; e = threading.Event(); [threading.Thread(target=e.wait, daemon=True).start() for _ in range(2)]; print('ready', flush=True); sys.stdin.read()"  # noqa: E501
+
+
+@pytest.fixture
+def process() -> Iterator[psutil.Process]:
+    command = [sys.executable, "-c", THREE_THREADS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
+        assert started.stdout
+        started.stdout.readline()
+        yield psutil.Process(started.pid)
+        started.kill()
+
+
+def test_halves_share_no_core() -> None:
+    cores = halves()
+    if cores is None:
+        assert len(os.sched_getaffinity(0)) == 1
+        return
+    assert not cores.text & cores.pictures
+    assert cores.text | cores.pictures == os.sched_getaffinity(0)
+
+
+def test_a_process_is_moved_with_all_its_threads(process: psutil.Process) -> None:
+    core = min(os.sched_getaffinity(0))
+    move(process, {core})
+
+    threads = process.threads()
+    assert len(threads) == 3
+    assert {frozenset(os.sched_getaffinity(thread.id)) for thread in threads} == {frozenset({core})}
+
+
+def test_only_events_of_text_are_gaps_of_text() -> None:
+    assert label(b"id: 1\nevent: text.delta\ndata: {}") == "text"
+    assert label(b"id: 2\nevent: image.progress\ndata: {}") == "other"
+
+
+def test_a_refused_request_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="429"):
+        require_answered(Stream(time.perf_counter(), status=429))

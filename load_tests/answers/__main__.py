@@ -33,6 +33,7 @@ GOALS = {1: 1.0, 16: 6.0}
 CONCURRENCIES = (1, 4, 16)
 MAX_TOKENS = 160
 MAX_IMAGES = 3
+ANSWER_LIMIT_S = 600.0
 SETTINGS = {"DREAMSERVE_AUTH__ENABLED": "false"}
 PROGRAM = "transformers + diffusers"
 
@@ -140,7 +141,7 @@ async def served(url: str, asked: Sequence[str], concurrency: int) -> Slice:
             response = await client.post("/v1/interleaved", json=body)
             documents.append(response.raise_for_status().json())
 
-    async with httpx.AsyncClient(base_url=url, timeout=None, trust_env=False) as client:  # noqa: S113
+    async with httpx.AsyncClient(base_url=url, timeout=ANSWER_LIMIT_S, trust_env=False) as client:
         begin = time.perf_counter()
         async with asyncio.TaskGroup() as callers:
             for _ in range(concurrency):

@@ -18,9 +18,10 @@ from models.training.documents.pictures import (
     question,
     relation,
     several,
+    statements,
     surprise,
 )
-from models.training.documents.questions import TOPICS, questions_about, sample_question
+from models.training.documents.questions import TOPICS, questions_about, sample_question, statements_about
 from models.training.documents.requests import (
     CHOICES,
     Request,
@@ -32,7 +33,7 @@ from models.training.documents.requests import (
     ask_for_surprise,
 )
 from models.training.documents.sequences import dialogue, steps, story
-from models.training.documents.wording import describe, name, read, sketch, tell
+from models.training.documents.wording import describe, in_reading_order, name, read, sketch, tell
 from models.training.world import (
     HELD_OUT_PAIRS,
     RELATIONS,
@@ -242,11 +243,32 @@ def test_an_interview_asks_different_things_about_one_picture() -> None:
     assert {len(scene_of(document.pieces[0]).shapes) for document in made(interview)} == {1, 2, 3}
 
 
+def test_statements_hold_of_their_picture_and_name_one_shape_each() -> None:
+    about = statements_about(SCENE)
+    assert {"The circle is red.", "The small shape is a circle.", "The shape at the top is small."} <= set(about)
+    assert len(about) == len(set(about)) == 2 * 4 * 3
+    twins = Scene("white", (Shape("circle", "red", "small", "top"), Shape("circle", "blue", "small", "bottom")))
+    assert not [text for text in statements_about(twins) if text.startswith(("The circle", "The small"))]
+    for document in made(statements):
+        shown, text = document.answer
+        scene = scene_of(shown)
+        said = re.findall(r"[^.]+\.", text)
+        assert {statement.strip() for statement in said} <= set(statements_about(scene))
+        assert 1 < len(said) == len(set(said)) <= 10
+
+
+def test_what_is_seen_is_told_in_reading_order() -> None:
+    inner, outer = Shape("star", "red", "small", "left"), Shape("circle", "blue", "huge", "left")
+    low, high = Shape("star", "pink", "big", "bottom"), Shape("square", "brown", "big", "top right")
+    assert in_reading_order(Scene("white", (low, outer, high))).shapes == (high, outer, low)
+    assert "inside" in tell(in_reading_order(Scene("white", (outer, inner))))
+
+
 def test_what_the_user_shows_is_described() -> None:
     for document in made(looking):
         shown = document.pieces[0]
         assert isinstance(shown, Shown)
-        assert read(str(document.answer[0])) == Wish.of(scene_of(shown))
+        assert read(str(document.answer[0])) == Wish.of(in_reading_order(scene_of(shown)))
 
 
 # Forms

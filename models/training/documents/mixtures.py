@@ -16,6 +16,7 @@ from models.training.documents.pictures import (
     question,
     relation,
     several,
+    statements,
     surprise,
 )
 from models.training.documents.sequences import dialogue, steps, story
@@ -92,5 +93,5 @@ _DIALOGUES: dict[Kind, float] = {
     conversation: 0.02,
 }
 # Interleaved pre-training: documents of every kind, bare. Instructions: the same as conversations.
-INTERLEAVED = Mixture({**_DIALOGUES, caption: 0.10, description: 0.05}, bare=True)
+INTERLEAVED = Mixture({**_DIALOGUES, caption: 0.10, description: 0.10, statements: 1.60}, bare=True)
 INSTRUCTIONS = Mixture(_DIALOGUES, bare=False)

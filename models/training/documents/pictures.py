@@ -3,20 +3,21 @@
 import random
 
 from models.training.documents.document import Document, Drawn, Shown, Turn
-from models.training.documents.questions import TOPICS, questions_about, sample_question
+from models.training.documents.questions import TOPICS, questions_about, sample_question, statements_about
 from models.training.documents.requests import (
     ask_by_relation,
     ask_for_scene,
     ask_for_several,
     ask_for_surprise,
 )
-from models.training.documents.wording import article, describe, name, sentence, tell
+from models.training.documents.wording import article, describe, in_reading_order, name, sentence, tell
 from models.training.world import Scene, Wish, sample_scene
 
 SHOW = ("Here is {}.", "This is {}.")
 NEXT = ("Now comes {}.", "Next is {}.")
 CLOSE = ("I hope you like it.", "")
 SHAPES_LOOKED_AT = (0.2, 0.45, 0.35)  # shares of one, two and three
+MOST_STATEMENTS = 10
 FEWEST_QUESTIONS, MOST_QUESTIONS = 3, 6
 HERE_IT_IS = ("Here it is.", "")
 DESCRIBE = ("What is in this picture?", "Describe the picture.", "What do you see?")
@@ -36,14 +37,21 @@ def caption(rng: random.Random) -> Document:
 def description(rng: random.Random) -> Document:
     """A bare picture and its caption."""
     scene = sample_scene(rng)
-    return Document(None, (Shown(scene), sentence(tell(scene))))
+    return Document(None, (Shown(scene), sentence(tell(in_reading_order(scene)))))
+
+
+def statements(rng: random.Random) -> Document:
+    """A bare picture and one statement after another about it: the densest way to learn what belongs to what."""
+    scene = sample_scene(rng, rng.choices((1, 2, 3), SHAPES_LOOKED_AT)[0])
+    about = statements_about(scene)
+    return Document(None, (Shown(scene), " ".join(rng.sample(about, min(MOST_STATEMENTS, len(about))))))
 
 
 def looking(rng: random.Random) -> Document:
     """The user shows a picture, the model says what it sees. Most have several shapes, see :func:`interview`."""
     scene = sample_scene(rng, rng.choices((1, 2, 3), SHAPES_LOOKED_AT)[0])
     ask = rng.choice(DESCRIBE)
-    return Document((Shown(scene), ask), (f"I see {tell(scene)}.",))
+    return Document((Shown(scene), ask), (f"I see {tell(in_reading_order(scene))}.",))
 
 
 def question(rng: random.Random) -> Document:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.training.documents.wording import NUMBERS, WHERE, name
+from models.training.documents.wording import NUMBERS, WHERE, name, sentence
 from models.training.world import RELATIONS, Scene, Shape, holds, sample_scene
 
 
@@ -33,6 +33,24 @@ class Question:
 def plain(text: str) -> str:
     """The words alone."""
     return text.strip().rstrip(".").lower()
+
+
+NAMING: dict[str, str] = {"kind": "the {}", "color": "the {} shape", "size": "the {} shape", "place": "the shape {}"}
+TELLING: dict[str, str] = {"kind": "a {}", "color": "{}", "size": "{}", "place": "{}"}
+
+
+def statements_about(scene: Scene) -> list[str]:
+    """Everything that names a shape by one attribute, which no other shape shares, and tells another one of it."""
+    statements = []
+    for shape, attribute in itertools.product(scene.shapes, NAMING):
+        value = getattr(shape, attribute)
+        if any(getattr(other, attribute) == value for other in scene.shapes if other is not shape):
+            continue
+        subject = NAMING[attribute].format(WHERE.get(value, value))
+        for told in TELLING.keys() - {attribute}:
+            value = getattr(shape, told)
+            statements.append(sentence(f"{subject} is {TELLING[told].format(WHERE.get(value, value))}"))
+    return sorted(statements)
 
 
 Exchange = tuple[str, str]  # a question and its answer

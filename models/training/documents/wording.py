@@ -15,6 +15,7 @@ from models.training.world import (
     HOLLOW,
     KINDS,
     LAYOUTS,
+    PLACES,
     RELATIONS,
     SIZES,
     Scene,
@@ -97,6 +98,16 @@ def describe(wish: Wish) -> str:
 def background_phrase(wish: Wish) -> str:
     """`` on a white background``, or nothing where it is open."""
     return "" if wish.background is None else f" on {article(wish.background)} background"
+
+
+def in_reading_order(scene: Scene) -> Scene:
+    """The scene with its shapes from top to bottom and from left to right; one inside another comes before it."""
+
+    def order(shape: Shape) -> tuple[float, float, float]:
+        x, y = PLACES[shape.place]
+        return y, x, SIZES[shape.size]
+
+    return replace(scene, shapes=tuple(sorted(scene.shapes, key=order)))
 
 
 def tell(scene: Scene) -> str:

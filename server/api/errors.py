@@ -96,8 +96,9 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(EngineError)
     async def engine_failed(_: Request, error: EngineError) -> JSONResponse:
         logger.error("the language model failed: %s", error)
-        status, code = (503, "engine_dead") if isinstance(error, EngineDeadError) else (500, "engine_error")
-        return error_response(APIError(status, "the language model failed", type="server_error", code=code))
+        if isinstance(error, EngineDeadError):  # the service has failed, and is about to find out
+            return error_response(unavailable_error(UnavailableError("failed")))
+        return error_response(APIError(500, "the language model failed", type="server_error", code="engine_error"))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:

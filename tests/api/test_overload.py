@@ -125,7 +125,7 @@ async def test_a_dead_engine_is_told_before_anything_is_sent(running: Running) -
     running.engine.dead = True
     response = await running.client.post("/v1/interleaved", json={"input": "a", "stream": True})
 
-    assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_dead")
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "server_failed")
 
 
 async def test_openais_client_takes_it_for_what_it_is() -> None:

@@ -26,7 +26,8 @@ def test_every_answer_of_a_slice_is_whole_and_timed(slices: Slices) -> None:
         assert min(seen.first_tokens) > 0
         assert len(seen.gaps) >= len(seen.first_tokens)
         assert max(seen.first_tokens) + max(seen.gaps) <= seen.seconds
-        assert measured.cpu_s > 0
+    # A slice may take less than a tick of the clock of processes.
+    assert sum(measured.cpu_s for [measured] in slices.values()) > 0
 
 
 def test_a_goal_stands_for_every_ratio(slices: Slices) -> None:

@@ -91,7 +91,7 @@ async def test_what_is_said_is_logged_where_an_operator_asks_for_it() -> None:
 
     said = [line for line in lines if " was asked: " in line or " answered: " in line]
     assert [line.partition(": ")[2] for line in said] == [
-        f"user: {ASKED}\nnot drawn: rain",
+        f"user: {ASKED}\\nnot drawn: rain",
         f"Look: [picture 64x64]{ANSWERED}",
         ASKED,
         "[picture 64x64]",

@@ -213,7 +213,6 @@ async def test_metrics_of_vllm_and_of_the_service_move(service: Service) -> None
         lines = (await service.client.get("/metrics")).text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
-    # vLLM forgets the metrics of an engine when another one is started in its process: tests/parity does, before this.
     watched = ("vllm:generation_tokens_total", "dreamserve_images_total", "dreamserve_documents_total")
     before = [await value(name) for name in watched]
     await service.document({**TWO_PICTURES, "images": {"max": 1}})

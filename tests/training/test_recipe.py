@@ -13,7 +13,7 @@ from models.training.curves import LOG, PICTURE
 from models.training.recipe import Recipe, train
 from models.training.stages import MODEL, run_stage
 
-STEPS = 9
+STEPS = 12  # as few as in which the losses of all stages fall
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import torch
 
-from load_tests.capacity.measure import Known, measure
+from load_tests.capacity.measure import Known, measure, picture_seconds
 from load_tests.capacity.plan import percentile
 from load_tests.capacity.profile import Profile
 from load_tests.capacity.recording import Recording, record_at
@@ -54,11 +54,7 @@ def compare(results: Results, profile: Profile, recordings: list[Recording]) -> 
     measures = {
         "first picture": ([recording.picture_s[0] for recording in drawn], times.first_picture_s),
         "picture": (
-            [
-                came - asked
-                for recording in drawn
-                for asked, came in zip(recording.asked_picture_s, recording.picture_s, strict=True)
-            ],
+            [seconds for recording in drawn for seconds in picture_seconds(recording)],
             times.picture_s,
         ),
         "answer": ([recording.ended_s for recording in recordings], times.answer_s),

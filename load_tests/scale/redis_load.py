@@ -9,10 +9,9 @@ at its connections.
 """
 
 import asyncio
-import multiprocessing
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +22,7 @@ from redis.asyncio import Redis
 from load_tests.pool.model import ModelSpec
 from load_tests.pool.pools import CHECKPOINT_ID, unattended_redis_pool
 from load_tests.results import Results
+from load_tests.scale.processes import spawned
 from models.diffusion.description import DecoderDescription
 from models.diffusion.encoding import encode_image
 from models.diffusion.job import Completed, Progress, RenderedImage, RenderJob
@@ -120,7 +120,7 @@ async def cost(redis_url: str, description: DecoderDescription, size: Size, pict
         redis = await at_end.enter_async_context(Redis.from_url(redis_url))
         await pool.start(torch.zeros(size.states_shape, dtype=size.dtype))
         at_end.push_async_callback(pool.close)
-        await at_end.enter_async_context(_renderer(redis_url, namespace, size))
+        await at_end.enter_async_context(spawned(_render, redis_url, namespace, size))
         while not (await pool.load()).workers_alive:  # noqa: ASYNC110 - it says so in Redis
             await asyncio.sleep(POLL_S)
         await _draw(pool, size, "warm-up", WARM_UP_PICTURES)
@@ -168,18 +168,6 @@ async def _draw(pool: RedisPool, size: Size, name: str, pictures: int) -> None:
     async with asyncio.TaskGroup() as asking:
         for _ in range(OPEN_JOBS):
             asking.create_task(ask())
-
-
-@asynccontextmanager
-async def _renderer(url: str, namespace: str, size: Size) -> AsyncIterator[None]:
-    """The simulated renderer in a process of its own."""
-    process = multiprocessing.get_context("spawn").Process(target=_render, args=(url, namespace, size), daemon=True)
-    process.start()
-    try:
-        yield
-    finally:
-        process.terminate()
-        await asyncio.to_thread(process.join)
 
 
 def _render(url: str, namespace: str, size: Size) -> None:

@@ -9,10 +9,8 @@ them. Counted are the rows of UNet calls, which are the denoising steps of pictu
 
 import asyncio
 import itertools
-import multiprocessing
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from load_tests.pool.pools import unattended_redis_pool, work_until_terminated
 from load_tests.pool.traffic import MAX_BATCH, draw, make_job
 from load_tests.pool.unet_calls import UNetCalls
 from load_tests.results import Results, Series
+from load_tests.scale.processes import spawned
 from models.diffusion.conditioning import Conditioning
 from models.diffusion.description import SamplingDefaults
 from server.pool.redis import RedisPool
@@ -87,7 +86,7 @@ async def measure(results: Results, redis_url: str, folder: Path, counts: tuple[
         for workers in counts:
             while len(calls) < workers:
                 calls.append(UNetCalls(folder / f"calls-{len(calls)}"))
-                await at_end.enter_async_context(worker_process(redis_url, len(calls) - 1, calls[-1].path))
+                await at_end.enter_async_context(spawned(_work, redis_url, len(calls) - 1, calls[-1].path))
             await until_alive(pool, workers)
             found.append(await throughput(pool, calls, side.image_size, window_s))
     one = found[0].rows_per_s / found[0].workers
@@ -154,18 +153,6 @@ async def until_alive(pool: RedisPool, workers: int) -> None:
     async with asyncio.timeout(START_LIMIT_S):
         while (await pool.load()).workers_alive < workers:  # noqa: ASYNC110 - they say so in Redis
             await asyncio.sleep(POLL_S)
-
-
-@asynccontextmanager
-async def worker_process(url: str, number: int, calls: Path) -> AsyncIterator[None]:
-    """A worker in a process of its own."""
-    process = multiprocessing.get_context("spawn").Process(target=_work, args=(url, number, calls), daemon=True)
-    process.start()
-    try:
-        yield
-    finally:
-        process.terminate()
-        await asyncio.to_thread(process.join)
 
 
 def _work(url: str, number: int, path: Path) -> None:

@@ -33,7 +33,7 @@ class ServerProcess:
     def __init__(self, process: Process, client: httpx.AsyncClient) -> None:
         self._process = process
         self.client = client
-        self.vllm = VLLMProcess(process.pid)
+        self.vllm = VLLMProcess.of_server(process.pid)
 
     @property
     def pid(self) -> int:

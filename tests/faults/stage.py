@@ -5,7 +5,6 @@ stays where it is for as long as a test wants, and goes on when :meth:`Stage.let
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -207,7 +206,7 @@ async def staged(engine: VLLMEngine, brake: Brake, line: Line, **settings: dict[
         line: of its pool.
         settings: of the server.
     """
-    vllm = VLLMProcess(os.getpid())
+    vllm = VLLMProcess.of_engine(engine)
     stoppable = StoppableEngine(engine, vllm)
     prompts = PromptBuilder(engine)
     description = DecoderDescription.from_pretrained(DEFAULT_CHECKPOINT / "diffusion")

@@ -4,18 +4,32 @@ import os
 import signal
 from pathlib import Path
 
+from server.llm.vllm_engine import VLLMEngine
+
 TITLE = b"VLLM::EngineCore"
 
 
 class VLLMProcess:
-    """The engine process of a server.
+    """One engine process.
 
     Args:
-        server: id of the process that has started it.
+        pid: its id.
     """
 
-    def __init__(self, server: int) -> None:
-        self.pid = engine_of(server)
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    @classmethod
+    def of_engine(cls, engine: VLLMEngine) -> "VLLMProcess":
+        """The process of an engine that this process has started, maybe beside others."""
+        manager = engine.llm.engine_core.resources.engine_manager
+        [process] = manager.processes
+        return cls(process.pid)
+
+    @classmethod
+    def of_server(cls, server: int) -> "VLLMProcess":
+        """The one engine process that the process of a server has started."""
+        return cls(engine_of(server))
 
     def freeze(self) -> None:
         """Stop its clock: what it was asked to do is neither done nor refused."""

@@ -50,7 +50,7 @@ def checkpoint_only(converted: Path) -> Checkpoint:
     return Checkpoint.load(converted)
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def converted_engine(converted: Path) -> AsyncIterator["VLLMEngine"]:
     """Real vLLM on the converted checkpoint, in float32."""
     # Here, because tests that need no vLLM should not wait for its imports.

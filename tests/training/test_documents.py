@@ -237,7 +237,7 @@ def test_an_interview_asks_different_things_about_one_picture() -> None:
         right = {(q.text, q.answer) for topic in TOPICS for q in questions_about(scene, topic)}
         said = [piece for piece in document.pieces if isinstance(piece, str)]
         exchanges = list(zip(said[::2], said[1::2], strict=True))
-        assert 3 <= len(exchanges) <= 6
+        assert 4 <= len(exchanges) <= 8
         assert len(set(exchanges)) == len(exchanges)
         assert right >= set(exchanges)
     assert {len(scene_of(document.pieces[0]).shapes) for document in made(interview)} == {1, 2, 3}

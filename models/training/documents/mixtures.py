@@ -92,6 +92,7 @@ _DIALOGUES: dict[Kind, float] = {
     dialogue: 0.04,
     conversation: 0.02,
 }
-# Interleaved pre-training: documents of every kind, bare. Instructions: the same as conversations.
+# Interleaved pre-training: documents of every kind, bare. Instructions: the same as conversations, with more interviews
+# in the place of the statements.
 INTERLEAVED = Mixture({**_DIALOGUES, caption: 0.10, description: 0.10, statements: 1.60}, bare=True)
-INSTRUCTIONS = Mixture(_DIALOGUES, bare=False)
+INSTRUCTIONS = Mixture({**_DIALOGUES, interview: 0.60}, bare=False)

@@ -18,7 +18,8 @@ NEXT = ("Now comes {}.", "Next is {}.")
 CLOSE = ("I hope you like it.", "")
 SHAPES_LOOKED_AT = (0.2, 0.45, 0.35)  # shares of one, two and three
 MOST_STATEMENTS = 10
-FEWEST_QUESTIONS, MOST_QUESTIONS = 3, 6
+FEWEST_QUESTIONS, MOST_QUESTIONS = 4, 8
+MOST_OF_A_TOPIC = 4  # there are far more questions about relations than about all else
 HERE_IT_IS = ("Here it is.", "")
 DESCRIBE = ("What is in this picture?", "Describe the picture.", "What do you see?")
 
@@ -67,7 +68,8 @@ def interview(rng: random.Random) -> Document:
     attribute belongs to which is what is hard.
     """
     scene = sample_scene(rng, rng.choices((1, 2, 3), SHAPES_LOOKED_AT)[0])
-    asked = [question for topic in TOPICS for question in questions_about(scene, topic)]
+    of_topics = [questions_about(scene, topic) for topic in TOPICS]
+    asked = [question for some in of_topics for question in rng.sample(some, min(MOST_OF_A_TOPIC, len(some)))]
     first, *others = rng.sample(asked, MOST_QUESTIONS)
     turns = [Turn((Shown(scene), first.text), (first.answer,)), *(Turn((q.text,), (q.answer,)) for q in others)]
     *earlier, last = turns[: rng.randint(FEWEST_QUESTIONS, MOST_QUESTIONS)]

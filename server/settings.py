@@ -5,6 +5,7 @@ is ``<name>`` in the table ``[<group>]``. The file is named by ``--config`` or `
 """
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -86,7 +87,7 @@ class ModelSettings(Group):
     path: Path = Field(DEFAULT_CHECKPOINT, description="Checkpoint folder. By default the embedded one.")
     served_name: str | None = Field(None, min_length=1, description="Its name for callers. By default the folder's.")
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The model's name for callers."""
         return self.served_name or self.path.resolve().name

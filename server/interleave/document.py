@@ -23,7 +23,7 @@ from server.interleave.events import (
     Usage,
     status_after,
 )
-from server.llm.conversation import Message
+from server.llm.conversation import Message, TextPart
 from server.pool.base import ImageFormat, SchedulerName
 
 Feedback = Literal["image", "none"]
@@ -110,6 +110,13 @@ class DocumentRequest:
     logprobs: int | None = None
     json_schema: str | None = None
     ignore_eos: bool = False
+
+    @property
+    def letters(self) -> int:
+        """Characters of text that have to be tokenized."""
+        parts = (part for message in self.messages for part in message.parts)
+        written = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+        return written + len(self.images.negative_prompt or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,10 @@ from server.pool.base import DiffusionPool, RenderedImage
 from server.tasks import end
 
 
+LETTERS_AT_ONCE = 2000
+"""Text that is tokenized on the event loop: about half a millisecond of it."""
+
+
 class State(Enum):
     """What the interceptor is doing."""
 
@@ -115,8 +119,8 @@ class Interceptor:
         self._sampling = AnswerSampling(engine, request, prompts.control_token_ids)
         self._textless = frozenset({engine.eos_token_id, engine.config.dream_token_id})
         self._limits = limits
-        seeds = (request.images.seed, request.seed, random_seed())
-        self._image_seed = next(seed for seed in seeds if seed is not None)
+        seed = request.seed if request.images.seed is None else request.images.seed
+        self._image_seed = random_seed() if seed is None else seed
 
         self._pace = Pace()
         self._context = Context(engine.config)
@@ -139,8 +143,12 @@ class Interceptor:
 
     async def prepare(self) -> int:
         """See :class:`~server.interleave.making.DocumentMaker`."""
-        # Tokenizing a long conversation takes longer than an event loop may stand still.
-        await asyncio.to_thread(self._prepare)
+        # Tokenizing a long conversation takes longer than an event loop may stand still, a short one less than a thread
+        # takes to get to it.
+        if self._request.letters <= LETTERS_AT_ONCE and self._request.json_schema is None:
+            self._prepare()
+        else:
+            await asyncio.to_thread(self._prepare)
         return self._prompt_tokens
 
     async def events(self) -> AsyncGenerator[DocumentEvent, None]:

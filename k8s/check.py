@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ TOOLS = ENVIRONMENT / "bin"
 KUBERNETES = "1.37.0"
 OVERLAYS = ("overlays/dev", "overlays/gpu", "overlays/gpu-autoscale", "fetch-weights")
 OPTIONS = ("inference-pool", "weights-object-store", "tracing")
-"""Components that no overlay has: they are checked on top of overlays/gpu-autoscale."""
+"""Components that no overlay has: they are checked on top of overlays/gpu-autoscale, each alone and all together."""
 
 ACCEPTED = {
     "CKV_K8S_11": "CPU limits: a throttled event loop delays every stream; requests share the CPU fairly",
@@ -40,7 +41,7 @@ class CheckError(Exception):
     """What a check found; its text is for people."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rendered:
     """What `kubectl apply -k` would send.
 
@@ -52,7 +53,7 @@ class Rendered:
     name: str
     text: str
 
-    @property
+    @cached_property
     def documents(self) -> list[Document]:
         """The resources."""
         return list(yaml.safe_load_all(self.text))
@@ -64,7 +65,8 @@ def render_all() -> list[Rendered]:
     Raises:
         CheckError: something does not render.
     """
-    return [render(name) for name in OVERLAYS] + [render_option(name) for name in OPTIONS]
+    alone = [render_options(name) for name in OPTIONS]
+    return [*map(render, OVERLAYS), *alone, render_options(*OPTIONS)]
 
 
 def render(name: str) -> Rendered:
@@ -76,17 +78,21 @@ def render(name: str) -> Rendered:
     return Rendered(name, run("kubectl", "kustomize", str(FOLDER / name)))
 
 
-def render_option(name: str) -> Rendered:
-    """A component on top of the overlay that has all others.
+def render_options(*names: str) -> Rendered:
+    """Components on top of the overlay that has all others.
 
     Raises:
         CheckError: it does not render.
     """
     with tempfile.TemporaryDirectory() as folder:
         to = os.path.relpath(FOLDER, Path(folder).resolve())
-        kustomization = {"resources": [f"{to}/overlays/gpu-autoscale"], "components": [f"{to}/components/{name}"]}
-        Path(folder, "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "dreamserve", **kustomization}))
-        return Rendered(f"components/{name}", run("kubectl", "kustomize", folder))
+        kustomization = {
+            "namespace": "dreamserve",
+            "resources": [f"{to}/overlays/gpu-autoscale"],
+            "components": [f"{to}/components/{name}" for name in names],
+        }
+        Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return Rendered(f"components/{'+'.join(names)}", run("kubectl", "kustomize", folder))
 
 
 def validate(rendered: Iterable[Rendered]) -> None:

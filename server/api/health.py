@@ -1,18 +1,24 @@
 """``/health/started``, ``/health/live``, ``/health/ready`` and ``/metrics``: what an orchestrator asks."""
 
+import asyncio
+from contextlib import suppress
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from server.api.routing import ERRORS, RunningService
+from server.availability import State, UnavailableError
 from server.interleave.journal.base import JournalLoad
 from server.llm.engine import EngineDeadError
 from server.observe import metrics
 from server.observe.probes import exposition
 from server.pool.base import PoolDeadError, PoolLoad
 from server.schema.errors import APIError
-from server.service import State, UnavailableError
+from server.service import Service
+
+POOL_LIMIT_S = 3.0  # a Redis that does not answer must not keep Prometheus from all other metrics
+OUT_OF_REACH = PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=0, takes_jobs=False)
 
 router = APIRouter(tags=["operations"], responses=ERRORS)
 
@@ -58,10 +64,22 @@ async def ready(service: RunningService) -> Health:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics_of_all(request: Request, service: RunningService) -> Response:
     """Those of this server, and vLLM's."""
-    if service.state is State.READY:
-        record_load(await service.backend.pool.load())
+    await record_readiness(service)
+    with suppress(UnavailableError):  # not running
         record_journal(service.journal.load())
     return await exposition(request)
+
+
+async def record_readiness(service: Service) -> None:
+    """Note whether ``/health/ready`` passes, and how busy the pool is: for as long as it is there, also in a drain."""
+    load, ready = OUT_OF_REACH, False
+    with suppress(UnavailableError, EngineDeadError, TimeoutError):
+        async with asyncio.timeout(POOL_LIMIT_S):
+            load = await service.admission.pool_load()
+            await service.check()
+            ready = True
+    metrics.READY.set(ready)
+    record_load(load)
 
 
 def record_load(load: PoolLoad) -> None:

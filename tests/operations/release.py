@@ -17,7 +17,8 @@ from server.pool import envelope
 if TYPE_CHECKING:
     from server.backend import Backend, OpenBackend
     from server.settings import Settings
-    from tests.scripted import Gate, ScriptedEngine
+    from tests.scripted.engine import ScriptedEngine
+    from tests.scripted.script import Gate
 
 
 def speak(version: int) -> None:
@@ -29,7 +30,7 @@ def speak(version: int) -> None:
 def storyteller(gate: "Gate") -> "ScriptedEngine":
     """A language model with one story, which goes on when the gate is opened."""
     from tests.api.serving import scripted_engine
-    from tests.scripted import DREAM, EOS
+    from tests.scripted.script import DREAM, EOS
 
     return scripted_engine(["Once", DREAM], [" upon", gate, DREAM], [" a time.", EOS])
 
@@ -43,7 +44,7 @@ def illustrated(engine: "ScriptedEngine") -> "OpenBackend":
     from server.backend import Backend
     from server.llm.prompt import PromptBuilder
     from server.pool.drawing import job_limits
-    from server.pool.redis import RedisPool
+    from server.pool.redis.pool import RedisPool
     from tests.api.serving import DRAWING, TEXT
 
     @asynccontextmanager
@@ -66,7 +67,7 @@ async def serve() -> None:
     from server.app import create_app
     from server.http_server import HTTPServer
     from server.settings import Settings
-    from tests.scripted import Gate
+    from tests.scripted.script import Gate
 
     gate = Gate()
     asyncio.get_running_loop().add_reader(sys.stdin, gate.open)

@@ -13,8 +13,9 @@ import promql_parser
 import pytest
 import yaml
 
+from server.settings import AdmissionSettings
 from tests.operations.programs import program
-from tests.operations.test_metrics import families
+from tests.operations.test_metrics import LABELS, families
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "docker" / "grafana"
@@ -24,6 +25,10 @@ RULES = PROMETHEUS / "rules" / "dreamserve.yml"
 TESTS = PROMETHEUS / "tests" / "dreamserve.yml"
 RUNBOOK = ROOT / "docs" / "runbook.md"
 PROMETHEUS_OWN = {"up"}
+LABELS_OF_TARGETS = {"instance", "job", "le"}
+"""That Prometheus adds, and that of buckets."""
+OPEN_LABELS = {"route", "status"}
+"""Whose values come from outside, so that no list of them is complete."""
 SERIES = ("", "_total", "_bucket", "_sum", "_count")
 
 
@@ -41,15 +46,34 @@ def queries() -> Iterator[tuple[str, str]]:
             yield panel["title"], target["expr"].replace("$__rate_interval", "5m")
 
 
-def names_in(expression: Any) -> Iterator[str]:
-    """The metrics that a parsed query asks for."""
+def selectors_in(expression: Any, grouped: frozenset[str] = frozenset()) -> Iterator[tuple[Any, frozenset[str]]]:
+    """What a parsed query asks for: each metric with its matchers, and the labels that it is grouped by."""
     if isinstance(expression, promql_parser.VectorSelector):
-        yield expression.name
+        yield expression, grouped
         return
+    if isinstance(expression, promql_parser.AggregateExpr) and expression.modifier is not None:
+        grouped |= set(expression.modifier.labels)
     parts = [getattr(expression, part, None) for part in ("lhs", "rhs", "expr", "vector_selector", "param")]
     for part in [*parts, *getattr(expression, "args", [])]:
         if part is not None:
-            yield from names_in(part)
+            yield from selectors_in(part, grouped)
+
+
+def values_in(matcher: Any) -> set[str]:
+    """The values that a matcher names, one or several parted by bars."""
+    return set(matcher.value.split("|")) if re.fullmatch(r"[\w|]+", matcher.value) else set()
+
+
+def counted() -> dict[str, dict[str, set[str]]]:
+    """Of each metric its labels, and of each label the values that are there from the start."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for family in families():
+        labels: dict[str, set[str]] = {label: set() for label in LABELS.get(family.name, ())}
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                labels.setdefault(label, set()).add(value)
+        found |= {family.name + suffix: labels for suffix in SERIES}
+    return found
 
 
 def names_of_vllm() -> set[str]:
@@ -64,9 +88,31 @@ def names_of_vllm() -> set[str]:
 def test_every_metric_that_is_asked_for_exists() -> None:
     named = {family.name for family in families()} | names_of_vllm()
     series = {name + suffix for name in named for suffix in SERIES} | PROMETHEUS_OWN
-    asked = [(whose, set(names_in(promql_parser.parse(query)))) for whose, query in queries()]
+    asked = [
+        (whose, {selector.name for selector, _ in selectors_in(promql_parser.parse(query))})
+        for whose, query in queries()
+    ]
     assert all(names for _, names in asked)
     assert [(whose, names - series) for whose, names in asked if names - series] == []
+
+
+def test_every_label_and_value_that_is_asked_for_exists() -> None:
+    there, missing = counted(), []
+    for whose, query in queries():
+        for selector, grouped in selectors_in(promql_parser.parse(query)):
+            labels, matchers = there.get(selector.name, {}), selector.matchers.matchers
+            asked = grouped | {matcher.name for matcher in matchers}
+            missing += [(whose, selector.name, label) for label in asked - labels.keys() - LABELS_OF_TARGETS]
+            for matcher in matchers:
+                if matcher.name not in OPEN_LABELS | LABELS_OF_TARGETS:
+                    unknown = values_in(matcher) - labels.get(matcher.name, set())
+                    missing += [(whose, selector.name, f"{matcher.name}={value}") for value in unknown]
+    assert missing == []
+
+
+def test_the_kv_cache_is_told_of_before_admission_keeps_it_from_filling() -> None:
+    [rule] = [rule for rule in rules() if rule["alert"] == "DreamServeKVCacheFull"]
+    assert float(rule["expr"].rpartition("> ")[2]) < AdmissionSettings().max_kv_usage
 
 
 def test_the_dashboard_is_what_its_program_writes() -> None:
@@ -102,3 +148,12 @@ def test_the_runbook_has_a_paragraph_for_each_alert_and_for_no_other() -> None:
         assert annotations["runbook_url"] == f"docs/runbook.md#{alert.lower()}"
         assert len(paragraphs[alert]) > 100, alert
         assert set(re.findall(r"DreamServe\w+", paragraphs[alert])) <= alerts.keys()
+
+
+def test_the_runbook_points_at_panels_that_there_are() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    titles = {dashboard["title"], *(panel["title"] for panel in dashboard["panels"])}
+    text = re.sub(r"`[^`]*`", "", RUNBOOK.read_text())
+    pointed_at = {" ".join(title.split()) for title in re.findall(r"\*([^*]+)\*", text)}
+    assert pointed_at
+    assert pointed_at <= titles

@@ -21,7 +21,7 @@ from tests.operations.gateway import REFERENCE, Gateway, connection_manager, gat
 from tests.operations.listening import listening, numbers
 from tests.operations.upstreams import Peer, Upstream, closed, upstream
 from tests.redis_server import HOST, RedisServer
-from tests.scripted import DREAM, EOS, Gate
+from tests.scripted.script import DREAM, EOS, Gate
 
 BODY = {"input": "Show me.", "stream": True}
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -23,7 +23,7 @@ from tests.api.serving import Running, in_memory, scripted_engine, until
 from tests.operations.programs import program
 from tests.pool.deployment import Deployment
 from tests.redis_server import RedisServer
-from tests.scripted import DREAM, EOS, Gate
+from tests.scripted.script import DREAM, EOS, Gate
 from tests.tiny_diffusion import random_decoder, random_states
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -63,15 +63,17 @@ def table() -> list[str]:
 
 def test_promtool_finds_nothing_wrong_with_the_metrics() -> None:
     promtool = program("promtool")
+    with exported(EngineCounters().snapshot):
+        all_of_them = generate_latest(REGISTRY).decode()
     text = "".join(
         block
-        for block in re.split(r"(?=^# HELP )", generate_latest(REGISTRY).decode(), flags=re.MULTILINE)
+        for block in re.split(r"(?=^# HELP )", all_of_them, flags=re.MULTILINE)
         if block.startswith(tuple(f"# HELP {prefix}" for prefix in OURS))
     )
-    with exported(EngineCounters().snapshot):
-        done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert "dreamserve_handoff_seconds_bucket" in text
+    for histogram in ("handoff", "diffusion_step", "worker_job_wait", "time_to_first_token"):
+        assert f"dreamserve_{histogram}_seconds_bucket" in text
 
 
 def test_the_operators_page_lists_every_metric_as_it_is() -> None:

@@ -27,7 +27,7 @@ from tests.operations.upstreams import upstream
 from tests.pool.deployment import Deployment
 from tests.pool.rendering import picture, same_picture
 from tests.redis_server import HOST, RedisServer, free_port
-from tests.scripted import Gate
+from tests.scripted.script import Gate
 from tests.tiny_diffusion import make_random_diffusion, make_render_job, random_decoder
 
 OLD = WIRE_VERSION - 1

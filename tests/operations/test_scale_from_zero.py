@@ -16,7 +16,7 @@ from tests.api.serving import Running, in_memory, scripted_engine
 from tests.pool.deployment import Deployment
 from tests.pool.rendering import eventually
 from tests.redis_server import RedisServer
-from tests.scripted import DREAM, EOS
+from tests.scripted.script import DREAM, EOS
 from tests.tiny_diffusion import random_decoder, random_states
 
 DRAWING = DrawingDefaults(32, 32, size_multiple=16, steps=4, guidance_scale=3.0, scheduler="ddpm")
@@ -64,10 +64,12 @@ async def test_a_picture_waits_for_the_first_worker_and_the_scaler_can_see_it_wa
         answering = callers.create_task(server.client.post("/v1/interleaved", json=REQUEST))
         await eventually(a_job_waits)
         workers = await gauge(server, "dreamserve_pool_workers_alive")
+        told_as_ready = await gauge(server, "dreamserve_ready")
         await deployment.worker()
     answer = answering.result().json()
 
     assert ready.status_code == 200
+    assert told_as_ready == 1
     assert workers == 0
     assert [part["type"] for part in answer["parts"]] == ["text", "image"]
     assert answer["finish_reason"] == "stop"
@@ -86,5 +88,7 @@ async def test_jobs_that_no_redis_would_keep_are_not_waited_for(deployment: Depl
         nowhere = gone.url
     async with server_of(deployment, nowhere, wait_for_workers=True) as server:
         answers = [await server.client.get("/health/ready"), await server.client.post("/v1/interleaved", json=REQUEST)]
+        told_as_ready = await gauge(server, "dreamserve_ready")
 
+    assert told_as_ready == 0, "the scaler takes no word from a server that is not"
     assert [answer.json()["error"]["code"] for answer in answers] == ["server_no_workers"] * 2

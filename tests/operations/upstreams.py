@@ -15,7 +15,8 @@ from server.service import Service
 from server.settings import Settings
 from tests.api.serving import MODEL, NO_AUTH, scripted_backend, scripted_engine
 from tests.redis_server import HOST, free_port
-from tests.scripted import ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,9 @@ def test_servers_have_the_time_to_end_that_they_take(
         # A server whose model has died ends by itself; the kubelet must not cut what it still finishes.
         assert liveness["periodSeconds"] * liveness["failureThreshold"] >= drain
         assert before >= readiness["periodSeconds"], "gateways that look at readiness see it in time"
+        # One that hangs is not waited for as if it were draining.
+        hangs = {pods.main[f"{kind}Probe"]["terminationGracePeriodSeconds"] for kind in ("startup", "liveness")}
+        assert max(hangs) < before + settings.shutdown_grace_s
 
 
 def test_workers_have_the_time_to_end_that_they_take(

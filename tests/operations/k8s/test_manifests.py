@@ -151,6 +151,11 @@ def test_nobody_may_talk_or_listen_unless_a_policy_says_so(rendered: Sequence[Re
             assert all(rule.get("ports") for rule in policy.get("egress", ())), name
 
 
+def test_nothing_is_of_the_latest_version_whichever_that_is(rendered: Sequence[Rendered]) -> None:
+    for each in rendered:
+        assert [text for text in strings(each.documents) if text == "latest" or ":latest" in text] == []
+
+
 def test_no_secret_is_in_a_file(rendered: Sequence[Rendered]) -> None:
     for each in rendered:
         for secret in of_kind(each, "Secret"):

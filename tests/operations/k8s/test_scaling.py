@@ -34,6 +34,7 @@ def test_what_scales_is_measured(rendered: Sequence[Rendered]) -> None:
     assert asked <= ours
     assert set().union(*adapted.values()) <= theirs
     assert {metric["pods"]["metric"]["name"] for metric in hpa["spec"]["metrics"]} == adapted.keys()
+    assert all(trigger["metadata"]["ignoreNullValues"] == "false" for trigger in scaler["spec"]["triggers"])
 
 
 def test_where_workers_go_to_zero_servers_wait_for_them(
@@ -51,35 +52,39 @@ def test_where_workers_go_to_zero_servers_wait_for_them(
 
 
 LOADS = {
-    # name: (work ahead in s, jobs waiting, workers, expected work, expected first workers)
-    "idle, none": (0, 0, 0, 0, 0),
-    "the first job": (0, 1, 0, 0, 1),
-    "a crowd before anybody is there": (0, 40, 0, 0, 40),
-    "two workers, a minute of work each": (60, 9, 2, 120, 0),
-    "two workers, all in their batches": (6, 0, 2, 12, 0),
+    # name: (work ahead in s, jobs waiting, workers, ready, expected work, expected first workers)
+    "idle, none": (0, 0, 0, 1, 0, 0),
+    "the first job": (0, 1, 0, 1, 0, 1),
+    "a crowd before anybody is there": (0, 40, 0, 1, 0, 40),
+    "two workers, a minute of work each": (60, 9, 2, 1, 120, 0),
+    "two workers, all in their batches": (6, 0, 2, 1, 12, 0),
+    "Redis is away": (0, 0, 0, 0, None, None),
 }
 
 
 @pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
 def test_the_scaler_sees_what_it_should(
-    rendered: Sequence[Rendered], promtool: Path, tmp_path: Path, load: tuple[float, ...]
+    rendered: Sequence[Rendered], promtool: Path, tmp_path: Path, load: tuple[float | None, ...]
 ) -> None:
-    """Two servers that tell of one pool, as Prometheus evaluates it."""
-    work_ahead, waiting, alive, work, first_workers = load
+    """Two servers that tell of one pool, as Prometheus evaluates it. None is no answer: then KEDA changes nothing."""
+    work_ahead, waiting, alive, ready, work, first_workers = load
     [overlay] = [each for each in rendered if each.name == "overlays/gpu-autoscale"]
     [scaler] = of_kind(overlay, "ScaledObject")
     queries = {trigger["name"]: trigger["metadata"]["query"] for trigger in scaler["spec"]["triggers"]}
-    told = {"work_ahead_seconds": work_ahead, "jobs_waiting": waiting, "workers_alive": alive}
+    told = {
+        "pool_work_ahead_seconds": work_ahead,
+        "pool_jobs_waiting": waiting,
+        "pool_workers_alive": alive,
+        "ready": ready,
+    }
     series = [
-        {"series": f'dreamserve_pool_{name}{{namespace="dreamserve",pod="{pod}"}}', "values": f"{value}x3"}
+        {"series": f'dreamserve_{name}{{namespace="dreamserve",pod="{pod}"}}', "values": f"{value}x3"}
         for name, value in told.items()
         for pod in ("server-a", "server-b")
     ]
     expected = {"work": work, "first-workers": first_workers}
-    tests = [
-        {"expr": query, "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": expected[name]}]}
-        for name, query in queries.items()
-    ]
+    samples = {name: [] if value is None else [{"labels": "{}", "value": value}] for name, value in expected.items()}
+    tests = [{"expr": query, "eval_time": "1m", "exp_samples": samples[name]} for name, query in queries.items()]
     file = tmp_path / "tests.yaml"
     file.write_text(json.dumps({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": tests}]}))
     done = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True)

@@ -1,16 +1,20 @@
 """From documents to micro-batches: by number, of about one length, prepared by other processes ahead of time."""
 
+import logging
 import random
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from models.training.documents import Document
+from models.training.documents.stored import BrokenPictureError
 from models.training.readers import Documents
-from models.training.sequence import Batch, Encoder, collate
+from models.training.sequence import Batch, Encoder, Example, collate
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 16  # batches whose documents are sorted by length together
 
@@ -33,7 +37,8 @@ class DocumentBatches(IterableDataset[Batch]):
     """The micro-batches of a run, each the same whenever it is asked for.
 
     Documents are taken in windows of several batches and sorted by length within, so that little of a batch is padding;
-    which batch of a window comes when is random.
+    which batch of a window comes when is random. So every process goes through the texts of all documents, which costs
+    little, and loads, draws and encodes what is in its own batches alone.
 
     Args:
         documents: the data.
@@ -44,6 +49,9 @@ class DocumentBatches(IterableDataset[Batch]):
         side: of these, in pixels.
         max_length: tokens; what is longer is left out.
         workers: processes that prepare micro-batches ahead; 0 prepares them where they are used.
+
+    Attributes:
+        broken: documents left out so far, in this process, because of their pictures.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class DocumentBatches(IterableDataset[Batch]):
         self.max_length = max_length
         self.workers = workers
         self.first, self.stride = 0, 1
+        self.broken = 0
 
     def __call__(self, first: int, stride: int) -> Iterator[Batch]:
         """Micro-batches first, first + stride, … without end."""
@@ -85,7 +94,8 @@ class DocumentBatches(IterableDataset[Batch]):
             while window < number // WINDOW:
                 window = number // WINDOW if window < 0 else window + 1
                 chosen = self.split(list(islice(stream, WINDOW * self.batch_size)), window)
-            yield self.batch(chosen[number % WINDOW], number)
+            turn = number % WINDOW
+            yield self.batch(chosen[turn], chain.from_iterable(chosen[turn + 1 :] + chosen[:turn]), number)
             number += stride
 
     def split(self, documents: list[Document], window: int) -> list[list[Document]]:
@@ -96,17 +106,26 @@ class DocumentBatches(IterableDataset[Batch]):
         random.Random(f"{self.seed}/window/{window}").shuffle(batches)
         return batches
 
-    def batch(self, documents: list[Document], number: int) -> Batch:
-        """One micro-batch.
+    def batch(self, documents: list[Document], others: Iterable[Document], number: int) -> Batch:
+        """One micro-batch; the others of its window take the places of documents whose pictures are broken.
 
         Raises:
-            ValueError: all of its documents are too long.
+            ValueError: all of its documents are too long, or all of the window are broken.
         """
         rng = random.Random(f"{self.seed}/batch/{number}")
-        examples = [self.encoder.encode(document, rng) for document in documents]
+        examples = list(islice(self.encoded(chain(documents, others), rng), len(documents)))
         short = [example for example in examples if len(example.ids) <= self.max_length]
         if not short:
-            raise ValueError(f"all documents of batch {number} are longer than max_length, {self.max_length}")
+            raise ValueError(f"all documents of batch {number} are broken or longer than max_length, {self.max_length}")
         rng.shuffle(short)
         denoised = 0 if number % self.denoised.every else self.denoised.pictures
         return collate(short, self.encoder.processor, denoised, self.side)
+
+    def encoded(self, documents: Iterable[Document], rng: random.Random) -> Iterator[Example]:
+        """Those of documents whose pictures can be read; the others are logged and counted."""
+        for document in documents:
+            try:
+                yield self.encoder.encode(document, rng)
+            except BrokenPictureError as error:
+                self.broken += 1
+                logger.warning("left out a document, the %dth: %s", self.broken, error)

@@ -42,6 +42,8 @@ class JointLoss(nn.Module):
         model: the language side.
         denoising: the diffusion side.
         weights: of the parts.
+        alike: whether every batch uses all parameters, and each equally often, as it must where processes share their
+            weights (FSDP): each waits for all at every layer.
     """
 
     def __init__(
@@ -49,23 +51,37 @@ class JointLoss(nn.Module):
         model: DreamLLMForConditionalGeneration,
         denoising: DenoisingLoss,
         weights: LossWeights,
+        *,
+        alike: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.denoising = denoising
         self.weights = weights
+        self.alike = alike
         self.wish_encoder = WishEncoder() if weights.wish else None
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The losses of a batch by name, those that it has something for; ``loss`` is their weighted sum."""
         hidden = self.model.model(input_ids=batch.input_ids, pixel_values=batch.pixel_values).last_hidden_state
         losses = self.language_loss(hidden, batch.labels)
+        denoises = batch.pictures is not None and self.weights.vm > 0
+        unconditional = self.unconditional_states() if denoises or self.alike else None
         if len(batch.wishes):
-            losses |= self.picture_losses(batch, hidden)
+            losses |= self.picture_losses(batch, hidden, unconditional)
         # The zero makes a batch without any loss one that can be differentiated.
         weights = {**self.weights.model_dump(), "no_wish": self.weights.wish}
         total = sum((weights[name] * loss for name, loss in losses.items()), start=0 * hidden.sum())
+        if self.alike and unconditional is not None:
+            total = total + 0 * (unconditional.sum() + self.sum_of_seldom_used())
         return {"loss": total, **losses}
+
+    def sum_of_seldom_used(self) -> torch.Tensor:
+        """Sum over the parameters that are trained and that not every batch uses."""
+        modules = (self.model.model.multi_modal_projector, self.model.lm_head, self.denoising)
+        return sum(
+            (p.sum() for module in modules for p in module.parameters() if p.requires_grad), start=torch.zeros(())
+        )
 
     def language_loss(self, hidden: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean cross-entropy of the labels ``[batch, length]`` after the states ``[batch, length, hidden]``."""
@@ -75,13 +91,14 @@ class JointLoss(nn.Module):
         logits = self.model.logits(hidden[:, :-1][learned])
         return {"lm": F.cross_entropy(logits.float(), labels[:, 1:][learned])}
 
-    def picture_losses(self, batch: Batch, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Losses of the pictures that a batch asks for."""
+    def picture_losses(
+        self, batch: Batch, hidden: torch.Tensor, unconditional: torch.Tensor | None
+    ) -> dict[str, torch.Tensor]:
+        """Losses of the pictures that a batch asks for; ``unconditional`` are needed where it has pictures."""
         states = batch.dream_states(hidden, self.model.config.num_dream_queries)
         losses = self.wish_loss(batch.wishes, states)
-        if batch.pictures is None or not self.weights.vm:
+        if batch.pictures is None or not self.weights.vm or unconditional is None:
             return losses
-        unconditional = self.unconditional_states()
         losses["vm"] = self.denoising(batch.pictures, states[: len(batch.pictures)], unconditional)
         if self.wish_encoder is not None:
             losses["no_wish"] = self.distance(unconditional, self.wish_encoder.unconditional())

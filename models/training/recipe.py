@@ -9,7 +9,6 @@ from diffusers import DDPMScheduler
 
 from models.training.assembly import DreamLLM
 from models.training.config import Stage, StageConfig, packaged_config
-from models.training.loop import Schedule
 from models.training.optimisation import Optimisation
 from models.training.pictures import image_processor
 from models.training.pretrain.autoencoder import DECODER_SCHEDULE as DECODER
@@ -17,6 +16,7 @@ from models.training.pretrain.autoencoder import SCHEDULE as AUTOENCODER
 from models.training.pretrain.autoencoder import pretrained_autoencoder, train_autoencoder, train_decoder
 from models.training.pretrain.denoiser import POOL, SCHEDULER_CONFIG, pretrained_denoiser, train_denoiser
 from models.training.pretrain.denoiser import SCHEDULE as DENOISER
+from models.training.pretrain.loop import Schedule
 from models.training.pretrain.text import OPTIMISATION as TEXT
 from models.training.pretrain.text import train_text
 from models.training.pretrain.vision import SCHEDULE as VISION

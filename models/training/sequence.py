@@ -12,6 +12,7 @@ import torch
 
 from models.dreamllm import DreamLLMConfig, DreamLLMProcessor
 from models.training.documents.document import Document, Drawn, Picture, Piece, Shown, render
+from models.training.documents.stored import Stored
 from models.training.pictures import for_autoencoder, for_tower
 from models.training.world import Scene, Wish
 
@@ -66,7 +67,11 @@ class Encoder:
         self.image_block = [config.image_start_token_id, *patches, config.image_end_token_id]
 
     def encode(self, document: Document, rng: random.Random) -> Example:
-        """One document; ``rng`` draws its pictures, where they are scenes."""
+        """One document; ``rng`` draws its pictures, where they are scenes.
+
+        Raises:
+            BrokenPictureError: one that is stored cannot be read.
+        """
         document = render(document, rng)
         example = Example([], [], [], [])
         for index, turn in enumerate(document.earlier):
@@ -132,10 +137,10 @@ def pixels(piece: Shown | Drawn) -> Picture:
     """The picture of a piece that was rendered.
 
     Raises:
-        TypeError: it is still a scene.
+        TypeError: it was not.
     """
-    if isinstance(piece.picture, Scene):
-        raise TypeError(f"a scene that was not rendered: {piece.picture}")
+    if isinstance(piece.picture, Scene | Stored):
+        raise TypeError(f"a picture that was not rendered: {piece.picture}")
     return piece.picture
 
 

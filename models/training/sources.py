@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.training.documents import INSTRUCTIONS, INTERLEAVED, PAIRS, Document
-from models.training.readers import Documents, WorldReader, read_json_lines, read_webdataset
+from models.training.readers import Documents, WorldReader, read_json, read_webdataset
 
 MIXTURES = {"pairs": PAIRS, "interleaved": INTERLEAVED, "instructions": INSTRUCTIONS}
 CYCLE = 100  # documents over which the shares of sources come true
@@ -49,23 +49,23 @@ class WebDataset(Share):
         return read_webdataset("::".join(str(work / part) for part in self.pattern.split("::")), self.layout, seed)
 
 
-class JsonLines(Share):
-    """Files of JSON records; see :func:`models.training.readers.read_json_lines`."""
+class Json(Share):
+    """Files of JSON records; see :func:`models.training.readers.read_json`."""
 
-    reader: Literal["json_lines"]
+    reader: Literal["json"]
     files: tuple[Path, ...] = Field(min_length=1)
     pictures: Path
     layout: Literal["pair", "interleaved", "conversation"]
 
     def open(self, work: Path, seed: int) -> Documents:
         """Their documents."""
-        return read_json_lines([work / file for file in self.files], work / self.pictures, self.layout, seed)
+        return read_json([work / file for file in self.files], work / self.pictures, self.layout, seed)
 
 
-Source = Annotated[World | WebDataset | JsonLines, Field(discriminator="reader")]
+Source = Annotated[World | WebDataset | Json, Field(discriminator="reader")]
 
 
-def mixed(sources: Sequence[World | WebDataset | JsonLines], seed: int, work: Path) -> Documents:
+def mixed(sources: Sequence[World | WebDataset | Json], seed: int, work: Path) -> Documents:
     """The documents of several sources, each with its share, in an order that repeats.
 
     Args:

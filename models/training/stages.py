@@ -43,18 +43,20 @@ def run_stage(config: StageConfig, work: Path) -> Path:
     torch.manual_seed(config.seed)
     accelerator = make_accelerator(config.optimisation)
     dream = load_start(config, work)
-    joint = build_objective(config, dream)
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    joint = build_objective(config, dream, alike=sharded)
     choose_trained(joint, config.stage, unet=config.train_unet)
-    if config.stage == Stage.ALIGN and accelerator.distributed_type == DistributedType.FSDP:
+    if config.stage == Stage.ALIGN and sharded:
         raise ValueError("align trains rows of a table, which FSDP would shard: launch it without FSDP")
     batches = build_batches(config, dream, work)
     identity = config.model_dump(mode="json", exclude={"optimisation": True, "dtype": True, "data": {"workers"}})
     trainer = Trainer(config.stage, joint, batches, config.optimisation, folder, config.seed, identity, accelerator)
     trainer.run()
-    # Where weights are sharded, this brings them back together.
+    # Where weights are sharded, this brings them back together; those modules could take only their own shares of them.
     weights = accelerator.get_state_dict(trainer.objective)
     if accelerator.is_main_process:
-        accelerator.unwrap_model(trainer.objective).load_state_dict(weights, assign=True)
+        dream = load_start(config, work)
+        build_objective(config, dream).load_state_dict(weights, assign=True)
         dream.save_pretrained(folder / MODEL, getattr(torch, config.dtype))
     accelerator.wait_for_everyone()
     return folder / MODEL
@@ -80,14 +82,14 @@ def present(folder: Path) -> Path:
     return folder
 
 
-def build_objective(config: StageConfig, dream: DreamLLM) -> JointLoss:
-    """The joint loss of a model."""
+def build_objective(config: StageConfig, dream: DreamLLM, *, alike: bool = False) -> JointLoss:
+    """The joint loss of a model; ``alike`` where processes share its weights, see :class:`JointLoss`."""
     decoder = dream.decoder
     denoising = DenoisingLoss(decoder.projector, decoder.unet, decoder.vae, decoder.scheduler_config, config.denoising)
     if config.optimisation.gradient_checkpointing:
         # The other way of doing it needs inputs with a gradient, which alignment has none of.
         dream.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return JointLoss(dream.model, denoising, config.loss)
+    return JointLoss(dream.model, denoising, config.loss, alike=alike)
 
 
 def build_batches(config: StageConfig, dream: DreamLLM, work: Path) -> DocumentBatches:

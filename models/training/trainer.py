@@ -1,4 +1,4 @@
-"""The training loop of every stage, on Hugging Face accelerate: one process or many, sharded or not, exact to resume.
+"""The training loop of language model and stages, on accelerate: one process or many, sharded or not, exact to resume.
 
 Nothing random is remembered from step to step. Micro-batches are numbered over all steps and processes, a batch and
 the noise of its loss follow from the seed and its number, and the learning rate from the step: so a run goes on after
@@ -6,25 +6,33 @@ a kill as if there had been none, and two processes do what one does with twice 
 """
 
 import json
-import math
+import os
 import random
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol, Self
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gather_object
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    gather_object,
+    str_to_bool,
+)
 from diffusers.training_utils import EMAModel
 from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from models.training.curves import Curves
-from models.training.optimisation import Optimisation, make_optimizer
+from models.training.optimisation import Optimisation, PeakedOptimizer, make_optimizers
 
 # The fused attention of CPUs has a slow backward pass: with plain matrix products a step takes a sixth less time.
 ATTENTION = {
@@ -36,7 +44,7 @@ PROGRESS = "progress.json"
 
 
 class OtherRunError(RuntimeError):
-    """A checkpoint on disk that this run cannot go on from."""
+    """A state on disk that this run cannot go on from."""
 
 
 class MicroBatch(Protocol):
@@ -65,7 +73,7 @@ class Trainer:
         accelerator: devices, precision and sharding; by default what accelerate's own configuration says.
 
     Raises:
-        ValueError: an average is asked for of parameters that are sharded.
+        ValueError: an average or Muon is asked for of parameters that are sharded.
 
     Attributes:
         step: optimiser steps done.
@@ -92,8 +100,11 @@ class Trainer:
         self.accelerator = accelerator or make_accelerator(settings)
         if settings.ema and self.accelerator.distributed_type == DistributedType.FSDP:
             raise ValueError("ema: parameters that are sharded cannot be averaged; set it to 0")
-        optimizer = make_optimizer(objective, settings)
-        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        if settings.muon and self.accelerator.distributed_type == DistributedType.FSDP:
+            raise ValueError("muon: it needs whole matrices, not shards; set it to 0")
+        made = make_optimizers(objective, settings)
+        self.objective, *prepared = self.accelerator.prepare(objective, *(each.optimizer for each in made))
+        self.optimizers = [PeakedOptimizer(new, each.peak) for new, each in zip(prepared, made, strict=True)]
         self.parameters = [p for p in self.objective.parameters() if p.requires_grad]
         self.average = EMAModel(self.parameters, decay=settings.ema, foreach=True) if settings.ema else None
         if self.average:
@@ -120,7 +131,7 @@ class Trainer:
         window: list[Mapping[str, torch.Tensor]] = []
         with tqdm(total=steps, initial=self.step, desc=self.name, unit="step", disable=not is_main) as bar:
             while self.step < steps:
-                rate = self.settings.rate(self.step)
+                rate = self.settings.learning_rate * self.settings.fraction(self.step)
                 window.append(self.advance(stream))
                 last = self.step == steps
                 if last or self.step % self.settings.log_every == 0:
@@ -146,34 +157,39 @@ class Trainer:
             number += stride
 
     def advance(self, stream: Iterator[tuple[int, MicroBatch]]) -> dict[str, torch.Tensor]:
-        """One optimiser step; returns the mean of each loss over its micro-batches."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate(self.step)
+        """One optimiser step; returns each loss of the micro-batches that have it, ``[micro-batches]``."""
+        fraction = self.settings.fraction(self.step)
+        for each in self.optimizers:
+            for group in each.optimizer.param_groups:
+                group["lr"] = fraction * each.peak
         collected: dict[str, list[torch.Tensor]] = defaultdict(list)
         for _ in range(self.settings.accumulation):
             number, batch = next(stream)
             torch.manual_seed(random.Random(f"{self.seed}/{self.name}/{number}").getrandbits(62))
             with self.accelerator.accumulate(self.objective), sdpa_kernel(ATTENTION[self.accelerator.device.type]):
-                losses: dict[str, torch.Tensor] = self.objective(batch.to(self.accelerator.device))
+                with self.accelerator.autocast():  # accelerate does so itself, but not where weights are sharded
+                    losses: dict[str, torch.Tensor] = self.objective(batch.to(self.accelerator.device))
                 self.accelerator.backward(losses["loss"])
                 if self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
+                for each in self.optimizers:
+                    each.optimizer.step()
+                    each.optimizer.zero_grad()
             for name, loss in losses.items():
                 collected[name].append(loss.detach().float())
         if self.average:
             self.average.step(self.parameters)
         self.step += 1
-        return {name: torch.stack(values).mean() for name, values in collected.items()}
+        return {name: torch.stack(values) for name, values in collected.items()}
 
     def mean(self, window: list[Mapping[str, torch.Tensor]]) -> dict[str, float]:
-        """Mean of each loss over the steps and processes that have it."""
-        values: dict[str, list[float]] = defaultdict(list)
+        """Mean of each loss over the steps that have it, of a step over the micro-batches that do, of all processes."""
+        mine = [(name, step, losses[name].tolist()) for step, losses in enumerate(window) for name in losses]
+        steps: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         # As objects, because one process may lack what another has.
-        for name, value in gather_object([(name, float(loss)) for losses in window for name, loss in losses.items()]):
-            values[name].append(value)
-        return {name: math.fsum(losses) / len(losses) for name, losses in values.items()}
+        for name, step, values in gather_object(mine):
+            steps[name][step] += values
+        return {name: fmean(map(fmean, of_steps.values())) for name, of_steps in steps.items()}
 
     def save(self) -> None:
         """Write a checkpoint and remove the one before. A kill at any moment leaves a whole one."""
@@ -226,6 +242,24 @@ def make_accelerator(settings: Optimisation) -> Accelerator:
     return Accelerator(
         mixed_precision=settings.mixed_precision,
         gradient_accumulation_steps=settings.accumulation,
+        fsdp_plugin=sharding(settings) if str_to_bool(os.environ.get("ACCELERATE_USE_FSDP", "false")) else None,
         # A batch without pictures uses neither vision projector nor condition projector.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+
+
+def sharding(settings: Optimisation) -> FullyShardedDataParallelPlugin:
+    """FSDP as accelerate's configuration has it, with gradients summed in float32 and losses left in theirs.
+
+    By itself accelerate does both in the precision of the matrix products.
+
+    Raises:
+        ValueError: the configuration asks for the first version of FSDP.
+    """
+    computed = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.mixed_precision]
+    plugin = FullyShardedDataParallelPlugin(
+        mixed_precision_policy=MixedPrecisionPolicy(param_dtype=computed, reduce_dtype=torch.float32)
+    )
+    if plugin.fsdp_version != 2:
+        raise ValueError("fsdp_config.fsdp_version must be 2: the first version cannot train part of the parameters")
+    return plugin

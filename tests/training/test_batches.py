@@ -1,18 +1,23 @@
 """Micro-batches follow from their number alone, whoever asks for them and in which process."""
 
+import itertools
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from models.training.batches import WINDOW, DenoisedShare, DocumentBatches
 from models.training.documents import INSTRUCTIONS
-from models.training.readers import WorldReader
+from models.training.documents.stored import Stored
+from models.training.readers import Reader, WorldReader, read_json, read_webdataset
 from models.training.sequence import Batch, Encoder
 from models.training.sources import World, mixed, turns
 from models.training.world import RESOLUTION
 from tests.training.parts import tiny_config, tiny_processor
+from tests.training.readers.examples import png, write_lines, write_pairs
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +34,9 @@ def batches(encoder: Encoder, **changes: object) -> DocumentBatches:
         "side": RESOLUTION,
         "max_length": 2048,
         "workers": 0,
+        "documents": WorldReader(INSTRUCTIONS, 1),
     }
-    return DocumentBatches(WorldReader(INSTRUCTIONS, 1), encoder, **{**settings, **changes})  # type: ignore[arg-type]
+    return DocumentBatches(encoder=encoder, **{**settings, **changes})  # type: ignore[arg-type]
 
 
 def take(source: DocumentBatches, count: int, first: int = 0, stride: int = 1) -> list[Batch]:
@@ -56,6 +62,82 @@ def test_worker_processes_change_nothing(encoder: Encoder) -> None:
     straight = take(batches(encoder), 6)
     found = take(batches(encoder, workers=2), 3, 1, 2)
     assert all(same(batch, straight[number]) for batch, number in zip(found, (1, 3, 5), strict=True))
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Reader:
+    """Two shards of 48 pairs."""
+    for shard in range(2):
+        write_pairs(tmp_path / f"pairs-{shard}.tar", range(48 * shard, 48 * shard + 48))
+    return read_webdataset(str(tmp_path / "pairs-{0..1}.tar"), "pair", seed=5)
+
+
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[Stored]:
+    """The pictures that will have been loaded."""
+    loaded: list[Stored] = []
+    load = Stored.load
+
+    def load_and_note(stored: Stored) -> np.ndarray:
+        loaded.append(stored)
+        return load(stored)
+
+    monkeypatch.setattr(Stored, "load", load_and_note)
+    return loaded
+
+
+def test_each_process_loads_the_pictures_of_its_own_batches_and_all_have_the_batches_of_one(
+    encoder: Encoder, shards: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = noted(monkeypatch)
+
+    def read(count: int, first: int, stride: int) -> tuple[list[Batch], list[Stored]]:
+        loaded.clear()
+        return take(batches(encoder, documents=shards), count, first, stride), loaded.copy()
+
+    alone, pictures = read(24, 0, 1)
+    assert len(pictures) == 96
+    for processes in (2, 3):
+        shares = [read(24 // processes, first, processes) for first in range(processes)]
+        assert Counter(stored for _, share in shares for stored in share) == Counter(pictures)
+        for number, batch in enumerate(alone):
+            assert same(batch, shares[number % processes][0][number // processes])
+
+
+def test_a_run_that_goes_on_leaves_the_pictures_behind_it_on_the_disk(
+    encoder: Encoder, shards: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = take(batches(encoder, documents=shards), 24)
+    loaded = noted(monkeypatch)
+    rest = take(batches(encoder, documents=shards), 5, 19)
+    assert all(same(*pair) for pair in zip(rest, straight[19:], strict=True))
+    assert len(loaded) == 5 * 4
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_other_documents_take_the_places_of_those_with_broken_pictures(
+    encoder: Encoder, tmp_path: Path, batch_size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "there.png").write_bytes(png(1))
+    (tmp_path / "cut.png").write_bytes(png(1)[:40])
+    names = itertools.cycle(["there.png", "there.png", "cut.png", "there.png", "missing.png"])
+    records = [{"image": next(names), "caption": f"sample {number}"} for number in range(40)]
+    documents = read_json([write_lines(tmp_path / "pairs.jsonl", records)], tmp_path, "pair", seed=0)
+
+    def read(first: int, stride: int) -> list[Batch]:
+        return take(batches(encoder, documents=documents, batch_size=batch_size), 12, first, stride)
+
+    found = read(0, 1)
+    assert all(len(batch.input_ids) == batch_size for batch in found)
+    assert all(same(*pair) for pair in zip(read(0, 2), read(0, 1)[::2], strict=False))
+    assert "cut.png" in caplog.text
+    assert "missing.png" in caplog.text
+
+
+def test_a_window_of_broken_pictures_is_an_error(encoder: Encoder, tmp_path: Path) -> None:
+    records = [{"image": "missing.png", "caption": f"sample {number}"} for number in range(40)]
+    documents = read_json([write_lines(tmp_path / "pairs.jsonl", records)], tmp_path, "pair", seed=0)
+    with pytest.raises(ValueError, match="broken or longer"):
+        take(batches(encoder, documents=documents), 1)
 
 
 def test_little_of_a_batch_is_padding(encoder: Encoder) -> None:

@@ -100,7 +100,7 @@ def test_the_rough_length_of_documents_is_near_their_length(encoder: Encoder) ->
 
 def test_a_batch_finds_the_query_states_of_every_dream(encoder: Encoder) -> None:
     rng = random.Random(4)
-    examples = [encoder.encode(INSTRUCTIONS.sample(rng), rng) for _ in range(12)]
+    examples = [encoder.encode(INSTRUCTIONS.sample(rng), rng) for _ in range(24)]
     batch = collate(examples, encoder.processor, denoised=3, side=RESOLUTION)
     queries = encoder.config.num_dream_queries
     found = batch.dream_states(batch.input_ids.unsqueeze(-1), queries).squeeze(-1)

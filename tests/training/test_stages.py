@@ -18,7 +18,7 @@ from models.training.config import Parts, Stage, StageConfig, packaged_config
 from models.training.curves import read_log
 from models.training.denoising_loss import DenoisingLoss, DenoisingSettings
 from models.training.joint_loss import JointLoss, LossWeights
-from models.training.sources import JsonLines, WebDataset, World
+from models.training.sources import Json, WebDataset, World
 from models.training.stages import build_objective, choose_trained, load_start, run_stage
 from tests.parity.published import CLIP_VISION, LLAMA, UNET, VAE
 from tests.training.parts import write_tiny_parts, write_vicuna_like_parts
@@ -62,13 +62,13 @@ def vicuna_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_small_data(config: StageConfig) -> StageConfig:
     """The configuration with those shards in the place of its data sets."""
 
-    def small(source: World | WebDataset | JsonLines) -> World | WebDataset | JsonLines:
+    def small(source: World | WebDataset | Json) -> World | WebDataset | Json:
         match source:
             case WebDataset(layout="pair"):
                 return source.model_copy(update={"pattern": "data/pairs.tar"})
             case WebDataset():
                 return source.model_copy(update={"pattern": "data/interleaved.tar"})
-            case JsonLines(layout=layout):
+            case Json(layout=layout):
                 files = (Path(f"data/{layout}.jsonl"),)
                 return source.model_copy(update={"files": files, "pictures": Path("data/pictures")})
         raise AssertionError(source)

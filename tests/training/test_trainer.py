@@ -11,9 +11,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
+from transformers import LlamaConfig, LlamaModel
 
 from models.training.curves import EVENTS, PICTURE, read_log
-from models.training.optimisation import Optimisation, make_optimizer
+from models.training.optimisation import Optimisation, make_optimizers
 from models.training.trainer import CHECKPOINTS, OtherRunError, Trainer
 
 SETTINGS: dict[str, Any] = {
@@ -157,14 +158,14 @@ def test_a_run_can_be_made_longer_only_before_its_rate_falls(tmp_path: Path) -> 
 
 def test_rates_rise_then_stay_or_follow_a_cosine_to_zero() -> None:
     trapezoid = Optimisation(steps=100, batch_size=1, learning_rate=1.0, warmup=10, schedule="trapezoid", save_every=10)
-    rates = [trapezoid.rate(step) for step in range(101)]
+    rates = [trapezoid.fraction(step) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10:70] == [1.0] * 60
     assert rates[70:] == sorted(rates[70:], reverse=True)
     cosine = trapezoid.model_copy(update={"schedule": "cosine"})
-    assert cosine.rate(9) == 1.0
-    assert cosine.rate(55) == pytest.approx(0.5)
-    assert rates[100] == cosine.rate(100) == 0.0
+    assert cosine.fraction(9) == 1.0
+    assert cosine.fraction(55) == pytest.approx(0.5)
+    assert rates[100] == cosine.fraction(100) == 0.0
 
 
 def test_curves_are_written_as_lines_events_and_a_picture(tmp_path: Path) -> None:
@@ -179,9 +180,27 @@ def test_curves_are_written_as_lines_events_and_a_picture(tmp_path: Path) -> Non
 
 def test_embeddings_and_vectors_do_not_decay() -> None:
     objective = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2))
-    optimizer = make_optimizer(objective, Optimisation(**SETTINGS))
-    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    (adamw,) = make_optimizers(objective, Optimisation(**SETTINGS))
+    decay = {id(p): group["weight_decay"] for group in adamw.optimizer.param_groups for p in group["params"]}
     assert {n: decay[id(p)] for n, p in objective.named_parameters()} == {"0.weight": 0, "1.weight": 0.1, "1.bias": 0}
+
+
+def test_muon_has_the_matrices_of_the_language_models_layers_and_adamw_the_rest() -> None:
+    config = LlamaConfig(vocab_size=7, hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+    text = LlamaModel(config)
+    text.layers[1].requires_grad_(False)
+    objective = nn.ModuleDict({"text": text, "projector": nn.Linear(3, 8)})
+    adamw, muon = make_optimizers(objective, Optimisation(**SETTINGS, muon=0.02))
+    names = {id(p): name for name, p in objective.named_parameters()}
+
+    def has(optimizer: torch.optim.Optimizer) -> set[str]:
+        return {names[id(p)] for group in optimizer.param_groups for p in group["params"]}
+
+    assert all(name.startswith("text.layers.0.") for name in has(muon.optimizer))
+    assert len(has(muon.optimizer)) == 7  # query, key, value, output; gate, up, down
+    trained = {name for name, p in objective.named_parameters() if p.requires_grad}
+    assert has(adamw.optimizer) == trained - has(muon.optimizer)
+    assert (muon.peak, adamw.peak) == (0.02, SETTINGS["learning_rate"])
 
 
 def test_two_processes_do_what_one_does_with_twice_the_accumulation(

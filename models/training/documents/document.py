@@ -1,7 +1,7 @@
 """One training example: text and pictures, of the world or of real data.
 
-The one type that every reader yields and that the encoder of sequences takes. Documents of the world carry scenes;
-:func:`render` draws them, and what reaches the encoder holds pictures only.
+The one type that every reader yields and that the encoder of sequences takes. Documents of the world carry scenes,
+those of files say where their pictures are; :func:`render` draws or loads them: what is encoded holds pictures only.
 """
 
 import random
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from models.training.documents.stored import Stored
 from models.training.world import Scene, Wish, draw
 
 Picture = np.ndarray  # uint8 [height, width, 3], RGB
@@ -18,7 +19,7 @@ Picture = np.ndarray  # uint8 [height, width, 3], RGB
 class Shown:
     """A picture that the model is shown and does not draw: the layout has ``IMG`` alone."""
 
-    picture: Scene | Picture
+    picture: Scene | Stored | Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Drawn:
             of conversations.
     """
 
-    picture: Scene | Picture
+    picture: Scene | Stored | Picture
     wish: Wish | None = None
     learned: bool = True
 
@@ -75,19 +76,26 @@ class Document:
 
 
 def render(document: Document, rng: random.Random) -> Document:
-    """The document with a picture drawn for every scene; ``rng`` moves the shapes a little."""
+    """The document with its pictures: of scenes they are drawn, and ``rng`` moves the shapes a little.
 
-    def rendered(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
-        return tuple(
-            replace(piece, picture=draw(piece.picture, rng))
-            if not isinstance(piece, str) and isinstance(piece.picture, Scene)
-            else piece
-            for piece in pieces
-        )
+    Raises:
+        BrokenPictureError: a stored one cannot be read.
+    """
+
+    def rendered(piece: Piece) -> Piece:
+        match piece:
+            case Shown(picture=Scene() as scene) | Drawn(picture=Scene() as scene):
+                return replace(piece, picture=draw(scene, rng))
+            case Shown(picture=Stored() as stored) | Drawn(picture=Stored() as stored):
+                return replace(piece, picture=stored.load())
+        return piece
+
+    def all_rendered(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        return tuple(map(rendered, pieces))
 
     return replace(
         document,
-        prompt=None if document.prompt is None else rendered(document.prompt),
-        answer=rendered(document.answer),
-        earlier=tuple(Turn(rendered(turn.prompt), rendered(turn.answer)) for turn in document.earlier),
+        prompt=None if document.prompt is None else all_rendered(document.prompt),
+        answer=all_rendered(document.answer),
+        earlier=tuple(Turn(all_rendered(turn.prompt), all_rendered(turn.answer)) for turn in document.earlier),
     )

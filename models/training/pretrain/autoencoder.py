@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
-from models.training.loop import Schedule, Stage, load_average
+from models.training.pretrain.loop import PartTraining, Schedule, load_average
 from models.training.world import PLACES, RESOLUTION, draw, sample_scene
 
 LATENT_CHANNELS = 4
@@ -72,7 +72,7 @@ def train_autoencoder(folder: Path, seed: int, device: torch.device, schedule: S
         value: torch.Tensor = pixels + KL_WEIGHT * posterior.kl().float().mean()
         return value
 
-    Stage("autoencoder", vae, schedule, folder, seed).run(loss)
+    PartTraining("autoencoder", vae, schedule, folder, seed).run(loss)
 
 
 def train_decoder(folder: Path, seed: int, device: torch.device, schedule: Schedule = DECODER_SCHEDULE) -> None:
@@ -101,7 +101,7 @@ def train_decoder(folder: Path, seed: int, device: torch.device, schedule: Sched
         value: torch.Tensor = (weights * (error + error.square())).mean()
         return value
 
-    Stage("decoder", vae.decoder, schedule, folder, seed).run(loss)
+    PartTraining("decoder", vae.decoder, schedule, folder, seed).run(loss)
 
 
 def edges(pictures: torch.Tensor) -> torch.Tensor:

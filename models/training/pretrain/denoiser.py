@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.training.loop import Schedule, Stage, load_average
 from models.training.pretrain.autoencoder import LATENT_CHANNELS, LATENT_SIDE, pretrained_autoencoder, to_tensor
+from models.training.pretrain.loop import PartTraining, Schedule, load_average
 from models.training.pretrain.wish_encoder import CROSS_ATTENTION_DIM, WishEncoder
 from models.training.world import Scene, Wish, WishedShape, draw, sample_scene
 
@@ -157,7 +157,7 @@ def train_denoiser(
             velocity = unet(noisy, timesteps, encoder_hidden_states=tokens).sample.float()
         return F.mse_loss(velocity, noiser.get_velocity(latents, noise, timesteps))
 
-    Stage("denoiser", unet, schedule, folder, seed).run(loss)
+    PartTraining("denoiser", unet, schedule, folder, seed).run(loss)
 
 
 def pretrained_denoiser(folder: Path) -> UNet2DConditionModel:

@@ -19,8 +19,8 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from models.training.loop import Schedule, Stage, load_average
 from models.training.pretrain.autoencoder import pretrained_autoencoder, to_tensor
+from models.training.pretrain.loop import PartTraining, Schedule, load_average
 from models.training.world import (
     BACKGROUNDS,
     COLORS,
@@ -165,7 +165,7 @@ def train_vision(folder: Path, seed: int, device: torch.device, schedule: Schedu
         with torch.autocast(device.type, torch.bfloat16):
             return training.loss(pixel_values(worn(images)), scenes)
 
-    Stage("vision", training, schedule, folder, seed).run(loss)
+    PartTraining("vision", training, schedule, folder, seed).run(loss)
 
 
 def pretrained_vision(folder: Path) -> CLIPVisionModel:

@@ -13,8 +13,9 @@ from pydantic import BaseModel, Field
 
 from models.training.documents import Document, Drawn, Piece, Shown, Turn
 from models.training.documents.document import Picture
+from models.training.documents.stored import Stored
 
-Find = Callable[[str], Picture]  # the picture of a name; OSError or ValueError where it is missing or broken
+Find = Callable[[str], Stored | Picture]  # the picture of a name; ValueError where a sample has none
 Layout = Callable[[dict[str, Any], Find, random.Random], Document]
 
 CREATION = 0.5  # share of the pairs that are drawn rather than described

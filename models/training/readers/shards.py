@@ -5,7 +5,7 @@ from pathlib import Path
 
 from webdataset.shardlists import expand_urls  # type: ignore[import-untyped]
 
-from models.training.readers.json_lines import JsonLines
+from models.training.readers.json_records import JsonRecords
 from models.training.readers.layouts import LAYOUTS
 from models.training.readers.reader import Reader
 from models.training.readers.tar_shard import TarShard
@@ -25,8 +25,8 @@ def read_webdataset(pattern: str, layout: str, seed: int) -> Reader:
     return Reader([TarShard(path, LAYOUTS[layout]) for path in present(map(Path, expand_urls(pattern)))], seed)
 
 
-def read_json_lines(files: Sequence[Path], pictures: Path, layout: str, seed: int) -> Reader:
-    """JSON records, one to a line.
+def read_json(files: Sequence[Path], pictures: Path, layout: str, seed: int) -> Reader:
+    """JSON records: one to a line, as MMC4 has them, or all in one list, as LLaVA has.
 
     Args:
         files: of records.
@@ -37,7 +37,7 @@ def read_json_lines(files: Sequence[Path], pictures: Path, layout: str, seed: in
     Raises:
         FileNotFoundError: a file is missing.
     """
-    return Reader([JsonLines(path, pictures, LAYOUTS[layout]) for path in present(files)], seed)
+    return Reader([JsonRecords(path, pictures, LAYOUTS[layout]) for path in present(files)], seed)
 
 
 def present(paths: Iterable[Path]) -> list[Path]:

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from webdataset.tariterators import base_plus_ext  # type: ignore[import-untyped]
 
 from models.training.documents import Document
-from models.training.documents.document import Picture
+from models.training.documents.stored import Stored
 from models.training.readers.layouts import Layout
-from models.training.readers.pictures import decode
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 META = re.compile(r"__[^/]*__($|/)")  # files about the shard itself, which webdataset leaves out too
@@ -85,8 +84,8 @@ class TarShard:
         """
         sample = look_through(self.path)[index]
 
-        def find(name: str) -> Picture:
-            return decode(self.file(sample, name.lower()))
+        def find(name: str) -> Stored:
+            return Stored(self.path, *self.extent(sample, name.lower()))
 
         return self.layout(self.record(sample), find, rng)
 
@@ -98,15 +97,19 @@ class TarShard:
         pictures = [suffix for suffix in sample if suffix in PICTURES]
         return {**record, "image": pictures[0]} if pictures else record
 
-    def file(self, sample: Sample, suffix: str) -> bytes:
-        """The bytes of one file of a sample.
+    def extent(self, sample: Sample, suffix: str) -> Extent:
+        """Where one file of a sample lies.
 
         Raises:
             ValueError: the sample has no such file.
         """
         if suffix not in sample:
             raise ValueError(f"no file .{suffix}")
-        offset, size = sample[suffix]
+        return sample[suffix]
+
+    def file(self, sample: Sample, suffix: str) -> bytes:
+        """The bytes of one file of a sample."""
+        offset, size = self.extent(sample, suffix)
         with self.path.open("rb") as shard:
             shard.seek(offset)
             return shard.read(size)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.training.loop import read_metadata
 from models.training.pretrain import denoiser
 from models.training.pretrain.denoiser import loosen, pretrained_denoiser, train_denoiser
+from models.training.pretrain.loop import read_metadata
 from models.training.pretrain.wish_encoder import WishEncoder
 from models.training.world import Wish, sample_scene
 from tests.training.pretrain.short_runs import POOL, SHORT

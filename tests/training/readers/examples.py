@@ -11,6 +11,7 @@ from PIL import Image
 from webdataset import TarWriter  # type: ignore[import-untyped]
 
 from models.training.documents import Document, Piece
+from models.training.documents.stored import Stored
 
 
 def picture(shade: int) -> np.ndarray:
@@ -28,7 +29,7 @@ def png(shade: int) -> bytes:
 def shade(piece: Piece) -> int:
     """Which picture a piece has."""
     assert not isinstance(piece, str)
-    pixels = np.asarray(piece.picture)
+    pixels = piece.picture.load() if isinstance(piece.picture, Stored) else np.asarray(piece.picture)
     assert pixels.shape == (4, 6, 3)
     return int(pixels[0, 0, 0])
 

@@ -1,4 +1,8 @@
-"""The training loop that every stage shares: deterministic steps, EMA, exact resume, a progress bar."""
+"""The training loop of the parts that see and draw: each a small module, on one device, its state one file.
+
+Language model and stages have :mod:`models.training.trainer`, for many devices. As there, a run goes on after a kill as
+if there had been none.
+"""
 
 import json
 import random
@@ -12,12 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
+from models.training.trainer import OtherRunError
+
 Loss = Callable[[int, random.Random], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How a stage is optimised: AdamW, a linear warm-up, a constant rate, and a linear descent to zero.
+    """How a part is optimised: AdamW, a linear warm-up, a constant rate, and a linear descent to zero.
 
     Up to the descent a step does not depend on how many there will be, so a run can be made longer where it stopped.
 
@@ -27,7 +33,7 @@ class Schedule:
         warmup: steps of the linear warm-up.
         descent: share of the steps over which the rate falls to zero.
         weight_decay: of matrices; vectors have none.
-        ema: decay of the running average that the stage ends with; 0 keeps the last weights.
+        ema: decay of the running average that the part ends with; 0 keeps the last weights.
         save_every: steps between two checkpoints.
     """
 
@@ -46,12 +52,8 @@ class Schedule:
         return self.learning_rate * min(rising, falling, 1.0)
 
 
-class OtherRunError(RuntimeError):
-    """A state on disk that this run cannot go on from."""
-
-
-class Stage:
-    """One stage: a module, its schedule, and where its state is kept.
+class PartTraining:
+    """The training of one part: a module, its schedule, and where its state is kept.
 
     The state on disk is a safetensors file that holds weights, their average and the optimiser's moments, and the step
     in its metadata. All randomness of a step follows from the seed and the step, so a resumed run goes on as if it had
@@ -167,10 +169,10 @@ class Stage:
 
 
 def load_average(folder: Path, name: str, module: nn.Module) -> None:
-    """Put the running average of a stage's state into a module, finished or not, and freeze it.
+    """Put the running average of a part's state into a module, finished or not, and freeze it.
 
     Raises:
-        OSError: the folder has no state of this stage.
+        OSError: the folder has no state of this part.
         RuntimeError: the module is not the one that was trained.
     """
     tensors = load_file(folder / f"{name}.safetensors")

@@ -59,9 +59,9 @@ def serve(
 
     # Imports torch, which the client commands should not wait for.
     from server.app import create_app, create_ops_app
+    from server.availability import State
     from server.http_server import HTTPServer
     from server.observe.logging import configure_logging
-    from server.service import State
 
     configure_logging(settings.log.level, settings.log.format)
     require_tracing("dreamserve-server")
@@ -112,7 +112,7 @@ def worker(
 
     # Imports torch, which the client commands should not wait for.
     from server.observe.logging import configure_logging
-    from server.pool import worker_command
+    from server.pool.worker import command as worker_command
 
     configure_logging(settings.log.level, settings.log.format)
     require_tracing("dreamserve-worker")

@@ -11,10 +11,11 @@ import uvicorn
 from fastapi import FastAPI, Response
 
 from server.api.errors import error_response
+from server.availability import State
 from server.guard.connection import BoundedProtocol
 from server.observe.probes import ProbeServer
 from server.schema.errors import APIError
-from server.service import Service, State
+from server.service import Service
 
 LAST_BYTES_S = 5  # for slow readers to take the last events of their streams
 

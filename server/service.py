@@ -1,44 +1,28 @@
-"""The service: a model from its start to its end, the documents that it is making, and those that it stores."""
+"""The service: a model from its start to its end, and the documents that it is making."""
 
 import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
-from enum import Enum
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
+from server.availability import State, UnavailableError
 from server.backend import Backend, OpenBackend, warm_up
+from server.dispatch import Dispatcher
 from server.files.base import ImageStore
 from server.files.opening import open_image_store
 from server.guard.admission import Admission
 from server.guard.caller import Caller
-from server.guard.checked_pool import CheckedPool
-from server.guard.checks import CheckedPrompt, Checks, open_checks
-from server.guard.demand import demand_of
+from server.guard.checks import Checks, open_checks
 from server.guard.image_loading import ImageLoader, open_image_loader
 from server.guard.rate_limits import open_rate_limits
-from server.interleave.document import Document, DocumentRequest
-from server.interleave.events import DocumentEvent
-from server.interleave.interceptor import Interceptor
-from server.interleave.journal.base import (
-    DocumentNotFoundError,
-    Journal,
-    JournalTruncatedError,
-    Record,
-    StoredDocument,
-    StoreRequest,
-)
+from server.interleave.document import DocumentRequest
+from server.interleave.journal.base import Journal, StoreRequest
 from server.interleave.journal.opening import open_journal
-from server.interleave.limits import MakingLimits
-from server.interleave.making import DocumentMaker
-from server.interleave.meter import DocumentMeter
 from server.interleave.running import RunningDocument
-from server.interleave.text_to_image import TextToImage, TextToImageRequest
-from server.interleave.transcript import Transcript
+from server.interleave.text_to_image import TextToImageRequest
 from server.llm.engine import EngineDeadError
-from server.observe import metrics
-from server.observe.tracing import tracer
 from server.pool.base import PoolDeadError
 from server.settings import Settings
 
@@ -48,27 +32,6 @@ LAST_EVENT_LIMIT_S = 10  # for what documents have started to end, once they hav
 logger = logging.getLogger(__name__)
 
 Part = TypeVar("Part")
-
-
-class State(Enum):
-    """Where a service is in its life."""
-
-    LOADING = "loading"
-    READY = "ready"
-    DRAINING = "draining"
-    FAILED = "failed"
-
-
-class UnavailableError(Exception):
-    """The service takes no documents now.
-
-    Attributes:
-        reason: why: the state of the service, or ``"no_workers"``.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the server takes no requests: {reason}")
-        self.reason = reason
 
 
 class Service:
@@ -95,7 +58,7 @@ class Service:
         self.state = State.LOADING
         self._open_backend = open_backend
         self._backend: Backend | None = None
-        self._admission: Admission | None = None
+        self._dispatcher: Dispatcher | None = None
         self._journal: Journal | None = None
         self._files: ImageStore | None = None
         self._image_loader: ImageLoader | None = None
@@ -124,7 +87,7 @@ class Service:
         Raises:
             UnavailableError: the backend is not there.
         """
-        return self._opened(self._admission)
+        return self._opened(self._dispatcher).admission
 
     @property
     def journal(self) -> Journal:
@@ -198,20 +161,27 @@ class Service:
                     async with asyncio.timeout(WARM_UP_LIMIT_S):
                         await warm_up(backend)
                 self._backend = backend
-                self._admission = Admission(self.settings.admission, backend.engine, backend.pool)
+                self._dispatcher = Dispatcher(
+                    self.settings,
+                    backend,
+                    self.checks,
+                    self.files,
+                    self.journal,
+                    self.rate_limits,
+                    self.documents,
+                    state=lambda: self.state,
+                )
                 if self.state is State.LOADING:
                     self.state = State.READY
-                    metrics.READY.set(1)
                     logger.info("ready after %.1f s", time.perf_counter() - begin)
-                async with self._admission.serving():
+                async with self._dispatcher.admission.serving():
                     await self._closing.wait()
                     await self.drain(grace_s=0)
         except Exception:
             self.state = State.FAILED
             logger.exception("the model cannot be served")
         finally:
-            metrics.READY.set(0)
-            self._backend = self._admission = None
+            self._backend = self._dispatcher = None
             self._journal = self._files = self._image_loader = self._checks = None
 
     async def begin(
@@ -234,68 +204,11 @@ class Service:
             PromptError: the request cannot become a context.
             SamplingError: the model cannot sample so.
         """
-        backend, admission = self.backend, self.admission
+        backend, dispatcher = self.backend, self._opened(self._dispatcher)
         await backend.engine.health()
         if request.images.max > 0:
             await self._require_workers(backend)
-            await self.rate_limits.require_images(caller)
-        with ExitStack() as at_end:
-            self.rate_limits.enter(caller)
-            at_end.callback(self.rate_limits.leave, caller)
-            await self.checks.require_allowed(CheckedPrompt.of(request))
-            maker = self._maker(request, backend)
-            stored_request = await asyncio.to_thread(store.request_json) if store else b""
-            meter = DocumentMeter()
-            at_end.callback(meter.close)
-            with tracer.start_as_current_span("admission"):
-                place = await admission.admit(caller, demand_of(request, await maker.prepare(), backend))
-            at_end.callback(lambda: place.close(maker.usage))
-            events = maker.events()
-            started = await anext(events)
-            if self.state is not State.READY:
-                await events.aclose()
-                raise UnavailableError(self.state.value)
-            outlet = None
-            if store is not None:
-                created = int(time.time())
-                record = Record(request.id, caller.id, store.surface, stored_request, store.background, created)
-                outlet = self.journal.open(record)
-
-            transcript = Transcript(request) if self.settings.log.contents else None
-
-            def observe(event: DocumentEvent) -> None:
-                meter.observe(event)
-                place.observe(event)
-                if transcript is not None:
-                    transcript.observe(event)
-
-            document = RunningDocument(request.id, started, events, lambda: maker.usage, observe, outlet)
-            self.documents.add(document)
-            ending = at_end.pop_all()
-        document.task.add_done_callback(lambda _: self._ended(document, caller, meter, ending))
-        return document
-
-    def _maker(self, request: DocumentRequest | TextToImageRequest, backend: Backend) -> DocumentMaker:
-        """What makes a document of this kind."""
-        engine, prompts = backend.engine, backend.prompts
-        pool = CheckedPool(backend.pool, self.checks)
-        settings = self.settings
-        limits = MakingLimits(
-            settings.limits.image_timeout_s, settings.admission.behind_s, settings.server.unread_bytes
-        )
-        match request:
-            case DocumentRequest():
-                return Interceptor(engine, pool, request, prompts, self.files, limits)
-            case TextToImageRequest():
-                return TextToImage(engine, pool, request, prompts, self.files, limits)
-
-    def _ended(self, document: RunningDocument, caller: Caller, meter: DocumentMeter, ending: ExitStack) -> None:
-        self.documents.discard(document)
-        ending.close()
-        usage = document.usage()
-        tokens = usage.prompt_tokens + usage.completion_tokens + usage.image_tokens
-        self.rate_limits.charge(caller, tokens, usage.images)
-        logger.info("document %s of %s: %s after %.2f s", document.id, caller.id, meter.outcome, meter.seconds)
+        return await dispatcher.begin(request, caller, store)
 
     def _end(self, document_id: str, code: str, message: str) -> None:
         """End a stored document that is being made here."""
@@ -303,47 +216,11 @@ class Service:
             if document.id == document_id:
                 document.fail(code, message)
 
-    async def stored(self, document_id: str, caller: Caller, surface: str) -> StoredDocument:
-        """What is known of a stored document besides its events. Whoever is to see or to end it asks this first.
-
-        Args:
-            document_id: of the document.
-            caller: whose it must be.
-            surface: that it must have been asked for on.
-
-        Raises:
-            DocumentNotFoundError: there is none of this id, or it is none of his.
-            JournalError: it cannot be read.
-            UnavailableError: the service is not running.
-        """
-        stored = await self.journal.stored(document_id)
-        if (stored.caller, stored.surface) != (caller.id, surface):
-            raise DocumentNotFoundError(document_id)
-        return stored
-
-    async def delete(self, document_id: str) -> None:
-        """Forget a stored document and the pictures that it links to. One that is being made is cancelled.
-
-        Raises:
-            DocumentNotFoundError: there is none of this id.
-            JournalError: the process that makes or made it does not answer.
-            StorageError: the pictures cannot be deleted now; then the document is still there.
-            UnavailableError: the service is not running.
-        """
-        journal = self.journal
-        await journal.cancel(document_id)
-        # A document that outgrew its bound has lost its first pictures' names: these stay until they expire.
-        with suppress(JournalTruncatedError):
-            document = Document.of(await journal.events_so_far(document_id))
-            await self.files.delete(document.linked_images)
-        await journal.delete(document_id)
-
     async def retire(self, delay_s: float) -> None:
         """Fail :meth:`check`, but take documents for so many seconds more: those who send them may not know yet."""
         if self.state is not State.READY:
             return
         self._retiring = True
-        metrics.READY.set(0)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._draining.wait(), delay_s)
 
@@ -352,9 +229,8 @@ class Service:
         self._draining.set()
         if self.state is not State.FAILED:
             self.state = State.DRAINING
-        metrics.READY.set(0)
-        if self._admission is not None:
-            self._admission.close(UnavailableError(self.state.value))
+        if self._dispatcher is not None:
+            self._dispatcher.admission.close(UnavailableError(self.state.value))
         if self.documents:
             await self._end_documents(grace_s)
         if self._journal is not None:
@@ -379,7 +255,6 @@ class Service:
             await self._backend.pool.health()
         except (EngineDeadError, PoolDeadError) as error:
             self.state = State.FAILED
-            metrics.READY.set(0)
             logger.critical("the model has died: %s", error)
 
     async def check(self) -> None:

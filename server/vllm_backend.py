@@ -16,7 +16,7 @@ from server.observe.diffusion import exported
 from server.pool.base import DiffusionPool
 from server.pool.drawing import device_and_dtype, job_limits
 from server.pool.local import LocalPool
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from server.settings import Settings
 
 

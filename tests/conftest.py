@@ -1,7 +1,8 @@
-"""What the whole suite shares: one real vLLM, started once, on the embedded checkpoint."""
+"""What the whole suite shares: one real vLLM, started once, on the embedded checkpoint, and one real Redis."""
 
 import os
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest_asyncio
 import torch
 
 from server.settings import DEFAULT_CHECKPOINT, LLMSettings
+from tests.redis_server import RedisServer
 from tests.shared_engine import BLOCK_SIZE, MAX_MODEL_LEN, MAX_NUM_SEQS, TOKEN_BUDGET
 
 if TYPE_CHECKING:
@@ -54,3 +56,23 @@ async def engine(checkpoint: Path, environment_before_start: dict[str, str]) -> 
     engine = await VLLMEngine.start(checkpoint, settings)
     yield engine
     await engine.shutdown()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """No test stops it, freezes it or looks beyond its own namespace."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis_server() -> Iterator[RedisServer]:
+    """For one test, which may do to it what it likes."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def namespace() -> str:
+    """Of the shared Redis, that no other test uses."""
+    return f"test-{uuid.uuid4().hex}"

@@ -15,11 +15,11 @@ import torch
 from load_tests.results import Results
 from load_tests.service.stand_ins import DRAWING, PaintingPool
 from server.app import create_app
+from server.availability import State
 from server.backend import Backend
 from server.llm.engine import EngineLoad, Priority, Prompt, Sampling, TokenChunk
 from server.llm.prompt import PromptBuilder
 from server.llm.vllm_engine import VLLMEngine
-from server.service import State
 from server.settings import AdmissionSettings, AuthSettings, LogSettings, Settings
 
 PROMPTS = (

@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import httpx
 
 from load_tests import bars
 from load_tests.fuzz.fuzz import Outcome, Plan, fuzz
-from load_tests.service.deployment import Deployment, Kind, deployed
+from load_tests.service.choice import add_choice, chosen
+from load_tests.service.deployment import Deployment
 from server.demo import NotStartedError
 from server.guard.keys import new_key
 
@@ -55,18 +55,16 @@ def main() -> int:
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--deadline", type=float, default=60.0, metavar="SECONDS", help="past which a request hangs")
     parser.add_argument("--rest", type=float, default=180.0, metavar="SECONDS", help="to come to rest, at most")
-    parser.add_argument("--url", help="of a running service; DREAMSERVE_API_KEY is used for it")
-    parser.add_argument(
-        "--kind", choices=["worker", "local", "scripted"], default="scripted", help="what draws in one started here"
-    )
+    add_choice(parser, default="scripted")
     parser.add_argument("--out", type=Path, default=Path("out/fuzz"), help="folder for requests, result.json and logs")
     given = parser.parse_args()
     settling = int(given.requests * SETTLING_SHARE)
     plan = Plan(given.requests, settling, given.first, given.concurrency, given.deadline, given.rest, given.seed)
     given.out.mkdir(parents=True, exist_ok=True)
     key = os.environ.get("DREAMSERVE_API_KEY") or new_key()
+    keys = {"DREAMSERVE_AUTH__ENABLED": "true", "DREAMSERVE_AUTH__KEYS": key}
     try:
-        with opened(given.url, given.kind, key, given.out) as service:
+        with chosen(given, {**SETTINGS, **keys}, given.out) as service:
             print(f"fuzzing {given.url or given.kind} with seed {plan.seed}", flush=True)
             outcome = asyncio.run(run(service, key, plan, given.out))
     except NotStartedError as error:
@@ -75,13 +73,6 @@ def main() -> int:
     passed = report(outcome, plan)
     (given.out / "result.json").write_text(json.dumps(as_json(outcome, plan, passed), indent=1))
     return 0 if passed else 1
-
-
-def opened(url: str | None, kind: Kind, key: str, logs: Path) -> AbstractContextManager[Deployment]:
-    """The service to fuzz: the one at a URL, or one of our own, which asks for a key."""
-    if url:
-        return nullcontext(Deployment(url))
-    return deployed(kind, {**SETTINGS, "DREAMSERVE_AUTH__ENABLED": "true", "DREAMSERVE_AUTH__KEYS": key}, logs)
 
 
 async def run(service: Deployment, key: str, plan: Plan, folder: Path) -> Outcome:

@@ -30,7 +30,7 @@ from server.pool.connection import connect, dedicated
 from server.pool.queue.consumer import Consumer, TakenJob
 from server.pool.queue.keys import Keys
 from server.pool.wire import Message, Stored, encode_message, encode_outcome
-from server.pool.worker import WAIT_S
+from server.pool.worker.worker import WAIT_S
 from server.settings import RedisSettings
 from server.tasks import end
 

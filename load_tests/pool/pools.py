@@ -21,8 +21,8 @@ from server.pool.connection import connect, dedicated
 from server.pool.local import LocalPool
 from server.pool.queue.consumer import Consumer
 from server.pool.queue.keys import Keys
-from server.pool.redis import RedisPool
-from server.pool.worker import WAIT_S, Worker
+from server.pool.redis.pool import RedisPool
+from server.pool.worker.worker import WAIT_S, Worker
 from server.settings import RedisSettings
 
 CHECKPOINT_ID = "load-test"

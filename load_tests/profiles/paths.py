@@ -22,7 +22,7 @@ from models.diffusion.fingerprint import checkpoint_id
 from models.diffusion.job import RenderJob
 from server.demo import free_port, stop, wait_until_ready
 from server.pool.drawing import job_limits
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from server.settings import DEFAULT_CHECKPOINT, LimitsSettings, RedisSettings
 from server.tasks import end
 

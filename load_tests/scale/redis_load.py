@@ -30,9 +30,10 @@ from models.diffusion.step_times import StepTimes
 from server.pool.connection import connect, dedicated
 from server.pool.queue.consumer import Consumer, TakenJob
 from server.pool.queue.keys import Keys
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from server.pool.wire import Message, Stored, WorkerInfo, encode_message, encode_outcome, encode_worker
-from server.pool.worker import PROGRESS_MESSAGES, WAIT_S
+from server.pool.worker.executor import PROGRESS_MESSAGES
+from server.pool.worker.worker import WAIT_S
 from server.settings import RedisSettings
 from server.tasks import end
 

@@ -26,7 +26,7 @@ from load_tests.results import Results, Series
 from load_tests.scale.processes import spawned
 from models.diffusion.conditioning import Conditioning
 from models.diffusion.description import SamplingDefaults
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from server.tasks import end
 
 NAMESPACE = "scale"

@@ -5,6 +5,7 @@ Neither keeps anything of what has ended: what grows is the server's.
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,9 @@ from server.llm.engine import EngineLoad, Priority, Prompt, Sampling, TokenChunk
 from server.llm.prompt import PromptBuilder, expanded_length
 from server.pool.base import Completed, ImageUpdate, PoolLoad, Preview, Progress, Queued, RenderError, RenderJob
 from server.settings import Settings
-from tests.scripted import VICUNA_TEMPLATE, byte_tokenizer, rendered, scripted_logprobs, tiny_config, token_id
+from tests.scripted.engine import scripted_logprobs
+from tests.scripted.pool import rendered
+from tests.scripted.tokenizer import VICUNA_TEMPLATE, byte_tokenizer, tiny_config, token_id
 
 WORDS = ("red", "circle", "below", "a", "star", "né", "雪", "🙂", "big.", "\n", "<b>", "and")
 MAX_MODEL_LEN = 1024
@@ -41,6 +44,8 @@ class TalkingEngine:
         self.eos_token_id = token_id(self.tokenizer, "</s>")
         self.max_model_len = MAX_MODEL_LEN
         self.kv_tokens = 64 * MAX_MODEL_LEN
+        # Encoded once: a tokenizer keeps what it is given, word by word.
+        self._vocabulary = [self.tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in WORDS]
         self._chunk_s = chunk_s
         self._running = 0
 
@@ -71,8 +76,7 @@ class TalkingEngine:
         dice = random.Random(sampling.seed)
         ids: list[int] = []
         while len(ids) < limit:
-            said = " ".join(dice.choices(WORDS, k=6))
-            ids += self.tokenizer.encode(said, add_special_tokens=False).ids
+            ids += itertools.chain.from_iterable(dice.choices(self._vocabulary, k=6))
             ends = [self.config.dream_token_id] if dice.random() < PICTURE_SHARE else []
             for end in (*ends, self.eos_token_id):
                 if end in sampling.stop_token_ids and end not in sampling.banned_token_ids:

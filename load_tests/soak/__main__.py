@@ -8,14 +8,14 @@ import asyncio
 import json
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import httpx
 import torch
 
 from load_tests.conditions import print_conditions
-from load_tests.service.deployment import Deployment, Kind, deployed
+from load_tests.service.choice import add_choice, chosen
+from load_tests.service.deployment import Deployment
 from load_tests.soak.outcome import Outcome, Plan
 from load_tests.soak.report import as_json, report
 from load_tests.soak.soak import soak
@@ -44,17 +44,10 @@ def main() -> int:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="how long what is stored is; it is gone at each rest",
+        help="how long the service keeps what is stored, which is gone at each rest; one at --url must be set so",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--url",
-        help="of a running service to use instead of starting one; it must keep what it stores for --kept seconds",
-    )
-    parser.add_argument("--redis", help="of that service, to look at its keys")
-    parser.add_argument(
-        "--kind", choices=["worker", "local", "scripted"], default="worker", help="what draws in a service started here"
-    )
+    add_choice(parser, default="worker")
     parser.add_argument("--out", type=Path, default=Path("out/soak"), help="folder for result.json and logs")
     arguments = parser.parse_args()
     plan = Plan(
@@ -66,8 +59,9 @@ def main() -> int:
         seed=arguments.seed,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
+    kept = {"DREAMSERVE_JOURNAL__RETENTION_S": str(plan.kept_s), "DREAMSERVE_FILES__TTL_S": str(plan.kept_s)}
     try:
-        with opened(arguments.url, arguments.redis, arguments.kind, plan, arguments.out) as service:
+        with chosen(arguments, {**SETTINGS, **kept}, arguments.out) as service:
             print_conditions(torch.device("cpu"), f"service: {arguments.url or arguments.kind}", f"seed {plan.seed}")
             outcome = asyncio.run(run(service, plan))
     except NotStartedError as error:
@@ -76,16 +70,6 @@ def main() -> int:
     passed = report(outcome, plan)
     (arguments.out / "result.json").write_text(json.dumps(as_json(outcome, plan, passed), indent=1))
     return 0 if passed else 1
-
-
-def opened(
-    url: str | None, redis_url: str | None, kind: Kind, plan: Plan, logs: Path
-) -> AbstractContextManager[Deployment]:
-    """The service to soak: the one at a URL, or one of our own."""
-    if url:
-        return nullcontext(Deployment(url, redis_url=redis_url))
-    kept = {"DREAMSERVE_JOURNAL__RETENTION_S": str(plan.kept_s), "DREAMSERVE_FILES__TTL_S": str(plan.kept_s)}
-    return deployed(kind, {**SETTINGS, **kept}, logs)
 
 
 async def run(service: Deployment, plan: Plan) -> Outcome:

@@ -34,11 +34,13 @@ class Checkpoint:
 
     Attributes:
         after_s: seconds of traffic before it; 0 is after the measurement of capacity.
+        visits: before it, with those of that measurement.
         holdings: what it held.
         leaks: of that, what it should not.
     """
 
     after_s: float
+    visits: int
     holdings: Holdings
     leaks: Mapping[str, str]
 

@@ -72,13 +72,13 @@ def _print_visits(outcome: Outcome) -> None:
 def _print_memory(outcome: Outcome) -> None:
     names = list(outcome.checkpoints[0].holdings.processes)
     print("\nMiB at rest, and how many of them are no pages of files")
-    print(" " * 11 + "".join(f"{name:>18}" for name in names) + f"{'files':>8}{'tasks':>7}{'keys':>6}")
+    print(f"{'visits':>20}" + "".join(f"{name:>18}" for name in names) + f"{'files':>8}{'tasks':>7}{'keys':>6}")
     for checkpoint in outcome.checkpoints:
         held = checkpoint.holdings
         resident = "".join(_memory(held.processes[name]) for name in names if name in held.processes)
         files = sum(process.files for process in held.processes.values())
         tasks = sum(process.tasks or 0 for process in held.processes.values())
-        print(f"{checkpoint.after_s / 60:7.1f} min{resident}{files:8}{tasks:7}{len(held.keys):6}")
+        print(f"{checkpoint.after_s / 60:7.1f} min{checkpoint.visits:9}{resident}{files:8}{tasks:7}{len(held.keys):6}")
 
 
 def _memory(process: Process) -> str:

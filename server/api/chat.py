@@ -16,6 +16,7 @@ from server.interleave.renderers.delivery import LinkTo
 from server.interleave.running import RunningDocument
 from server.schema.chat import ChatCompletionRequest, StreamOptions
 from server.schema.chat_completion import ChatCompletion, DeletedChatCompletion
+from server.stored_documents import delete_document, find_document
 
 SURFACE = "chat"
 
@@ -41,7 +42,9 @@ async def create_chat_completion(
     if body.stream:
         frames = render_chunks(document.events(), view)
         return DocumentStream(document.id, frames, document.leave, service.settings.server)
-    return await whole_document(document.events(), document.leave, request, partial(render_completion, view=view))
+    return await whole_document(
+        document.id, document.events(), document.leave, request, partial(render_completion, view=view)
+    )
 
 
 @router.get(
@@ -54,22 +57,22 @@ async def get_chat_completion(
     completion_id: str, request: Request, service: RunningService, caller: Asking, link_to: PictureLinks
 ) -> Response:
     """The answer to a request with `store`."""
-    stored = await service.stored(completion_id, caller, SURFACE)
+    stored = await find_document(service.journal, completion_id, caller, SURFACE)
     view = ChatView(
         link_to=link_to,
         image_output=stored.request["image_output"],
         logprobs=stored.request["logprobs"],
         metadata=stored.request["metadata"],
     )
-    events = service.journal.follow(completion_id, None)
-    return await whole_document(events, lambda: None, request, partial(render_completion, view=view))
+    events = await service.journal.follow(completion_id, None)
+    return await whole_document(completion_id, events, lambda: None, request, partial(render_completion, view=view))
 
 
 @router.delete("/chat/completions/{completion_id}", responses=ERRORS, summary="Forget a stored answer")
 async def delete_chat_completion(completion_id: str, service: RunningService, caller: Asking) -> DeletedChatCompletion:
     """One that is still being made is ended."""
-    await service.stored(completion_id, caller, SURFACE)
-    await service.delete(completion_id)
+    await find_document(service.journal, completion_id, caller, SURFACE)
+    await delete_document(service.journal, service.files, completion_id)
     return DeletedChatCompletion(id=completion_id)
 
 

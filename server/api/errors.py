@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
+from server.availability import UnavailableError
 from server.files.base import StorageError
 from server.guard.admission import OverloadedError
 from server.guard.authentication import AuthenticationError
@@ -27,7 +28,6 @@ from server.interleave.journal.base import (
 from server.llm.engine import EngineDeadError, EngineError, SamplingError
 from server.llm.prompt import PromptError
 from server.schema.errors import CONTENT_POLICY_VIOLATION, APIError, ErrorResponse, invalid_value
-from server.service import UnavailableError
 
 logger = logging.getLogger(__name__)
 

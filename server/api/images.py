@@ -54,7 +54,7 @@ async def generate_images(
         frames = render_stream(document.events(), view)
         return DocumentStream(document.id, frames, document.leave, service.settings.server)
     events = all_or_none(document.events())
-    return await whole_document(events, document.leave, request, partial(render_images, view=view))
+    return await whole_document(document.id, events, document.leave, request, partial(render_images, view=view))
 
 
 def images_request(body: ImagesRequest, backend: Backend, settings: Settings) -> TextToImageRequest:

@@ -11,7 +11,7 @@ from server.api.beginning import begin_document
 from server.api.files import PictureLinks
 from server.api.intake import Conversation, check_model, document_request, image_params
 from server.api.routing import ERRORS, Asking, JSONBodyRoute, RunningService, event_stream
-from server.api.streaming import DocumentStream, whole_document
+from server.api.streaming import DocumentStream, document_response, whole_document
 from server.interleave.document import Document, DocumentRequest
 from server.interleave.events import DocumentEvent
 from server.interleave.journal.base import StoreRequest
@@ -22,6 +22,7 @@ from server.llm.prompt import PromptError
 from server.schema.errors import APIError
 from server.schema.interleaved import DeletedDocument, InterleavedRequest, InterleavedResponse
 from server.service import Service
+from server.stored_documents import delete_document, find_document
 
 SURFACE = "interleaved"
 
@@ -52,7 +53,7 @@ async def interleaved(
         frames = rendered(document.events(), link_to)
         return DocumentStream(document.id, frames, document.leave, service.settings.server)
     render = partial(render_document, link_to=link_to)
-    return await whole_document(document.events(), document.leave, request, render)
+    return await whole_document(document.id, document.events(), document.leave, request, render)
 
 
 @router.get("/interleaved/{document_id}", responses={**STREAM, **ERRORS}, summary="Get a stored document")
@@ -68,12 +69,12 @@ async def get_interleaved(
     ] = None,
 ) -> Response:
     """A document that was asked for with `store`, as far as it is; as a stream, from where another one broke off."""
-    stored = await service.stored(document_id, caller, SURFACE)
+    stored = await find_document(service.journal, document_id, caller, SURFACE)
     if not stream:
         return await document_so_far(document_id, service, link_to)
     after = starting_after if last_event_id is None else last_event_id
     stored.require_kept(after)
-    frames = rendered(service.journal.follow(document_id, after), link_to)
+    frames = rendered(await service.journal.follow(document_id, after), link_to)
     return DocumentStream(document_id, frames, lambda: None, service.settings.server)
 
 
@@ -87,7 +88,7 @@ async def cancel_interleaved(
     document_id: str, service: RunningService, caller: Asking, link_to: PictureLinks
 ) -> Response:
     """The document as it was when it ended. Nothing happens to one that has ended before."""
-    await service.stored(document_id, caller, SURFACE)
+    await find_document(service.journal, document_id, caller, SURFACE)
     await service.journal.cancel(document_id)
     return await document_so_far(document_id, service, link_to)
 
@@ -95,15 +96,15 @@ async def cancel_interleaved(
 @router.delete("/interleaved/{document_id}", responses=ERRORS, summary="Forget a stored document")
 async def delete_interleaved(document_id: str, service: RunningService, caller: Asking) -> DeletedDocument:
     """One that is still being made is ended."""
-    await service.stored(document_id, caller, SURFACE)
-    await service.delete(document_id)
+    await find_document(service.journal, document_id, caller, SURFACE)
+    await delete_document(service.journal, service.files, document_id)
     return DeletedDocument(id=document_id)
 
 
 async def document_so_far(document_id: str, service: Service, link_to: LinkTo) -> Response:
     """The JSON of a stored document."""
     document = Document.of(await service.journal.events_so_far(document_id))
-    return Response(await render_document(document, link_to), media_type="application/json")
+    return document_response(document_id, await render_document(document, link_to))
 
 
 async def interleaved_request(body: InterleavedRequest, service: Service) -> DocumentRequest:

@@ -12,7 +12,7 @@ from server.api.responses_input import SURFACE
 from server.api.responses_listing import input_item_list
 from server.api.responses_request import response_request, response_view, store_request, stored_view
 from server.api.routing import ERRORS, Asking, JSONBodyRoute, RunningService, event_stream
-from server.api.streaming import DocumentStream, whole_document
+from server.api.streaming import DocumentStream, document_response, whole_document
 from server.interleave.document import Document
 from server.interleave.renderers.responses import ResponseView, render_response
 from server.interleave.renderers.responses_stream import render_stream
@@ -22,6 +22,7 @@ from server.schema.errors import APIError
 from server.schema.responses import ResponseRequest
 from server.schema.responses_object import DeletedResponse, InputItemList
 from server.service import Service
+from server.stored_documents import delete_document, find_document
 
 router = APIRouter(prefix="/v1", tags=["responses"], route_class=JSONBodyRoute)
 
@@ -52,7 +53,9 @@ async def create_response(
         return DocumentStream(document.id, frames, document.leave, service.settings.server)
     if body.background:
         return await response_so_far(document.id, service, view)
-    return await whole_document(document.events(), document.leave, request, partial(render_response, view=view))
+    return await whole_document(
+        document.id, document.events(), document.leave, request, partial(render_response, view=view)
+    )
 
 
 @router.get("/responses/{response_id}", responses={**STREAM, **ERRORS}, summary="Get a stored response")
@@ -65,12 +68,12 @@ async def get_response(
     starting_after: Annotated[int | None, Query(ge=0, description="Number of the last event that is known.")] = None,
 ) -> Response:
     """A response that was stored, as far as it is; as a stream, from where another one broke off."""
-    stored = await service.stored(response_id, caller, SURFACE)
+    stored = await find_document(service.journal, response_id, caller, SURFACE)
     view = stored_view(stored, link_to)
     if not stream:
         return await response_so_far(response_id, service, view)
     stored.require_kept(None)
-    frames = render_stream(service.journal.follow(response_id, None), view, starting_after)
+    frames = render_stream(await service.journal.follow(response_id, None), view, starting_after)
     return DocumentStream(response_id, frames, lambda: None, service.settings.server)
 
 
@@ -89,7 +92,7 @@ async def list_input_items(
     after: Annotated[str | None, Query(description="Id of the item that comes before the first one.")] = None,
 ) -> Response:
     """The items of the request itself, not those of the responses that it goes on from."""
-    stored = await service.stored(response_id, caller, SURFACE)
+    stored = await find_document(service.journal, response_id, caller, SURFACE)
     listing = await asyncio.to_thread(input_item_list, stored, limit, order == "desc", after)
     return Response(listing.model_dump_json(), media_type="application/json")
 
@@ -102,7 +105,7 @@ async def list_input_items(
 )
 async def cancel_response(response_id: str, service: RunningService, caller: Asking, link_to: PictureLinks) -> Response:
     """The response as it was when it ended. Nothing happens to one that has ended before."""
-    stored = await service.stored(response_id, caller, SURFACE)
+    stored = await find_document(service.journal, response_id, caller, SURFACE)
     await service.journal.cancel(response_id)
     return await response_so_far(response_id, service, stored_view(stored, link_to))
 
@@ -110,12 +113,12 @@ async def cancel_response(response_id: str, service: RunningService, caller: Ask
 @router.delete("/responses/{response_id}", responses=ERRORS, summary="Forget a stored response")
 async def delete_response(response_id: str, service: RunningService, caller: Asking) -> DeletedResponse:
     """One that is still being made is ended."""
-    await service.stored(response_id, caller, SURFACE)
-    await service.delete(response_id)
+    await find_document(service.journal, response_id, caller, SURFACE)
+    await delete_document(service.journal, service.files, response_id)
     return DeletedResponse(id=response_id)
 
 
 async def response_so_far(response_id: str, service: Service, view: ResponseView) -> Response:
     """The JSON of a stored response."""
     document = Document.of(await service.journal.events_so_far(response_id))
-    return Response(await render_response(document, view), media_type="application/json")
+    return document_response(response_id, await render_response(document, view))

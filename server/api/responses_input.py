@@ -27,6 +27,7 @@ from server.schema.responses_input import (
     OutputText,
 )
 from server.service import Service
+from server.stored_documents import find_document
 
 SURFACE = "responses"
 PREVIOUS = "previous_response_id"
@@ -142,7 +143,7 @@ class ResponseTurns:
         """
         if response_id not in self._answered:
             try:
-                stored = await self._service.stored(response_id, self._caller, SURFACE)
+                stored = await find_document(self._service.journal, response_id, self._caller, SURFACE)
                 require_ended_well(stored, param)
                 parts = Document.of(await self._service.journal.events_so_far(response_id)).parts
             except DocumentNotFoundError as error:

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 async def whole_document(
+    document_id: str,
     events: AsyncIterator[DocumentEvent],
     leave: Callable[[], None],
     request: Request,
@@ -32,7 +33,8 @@ async def whole_document(
     """The document as JSON, when it is finished. The caller may leave before that.
 
     Args:
-        events: of the document, from the first on.
+        document_id: of the document.
+        events: of it, from the first on.
         leave: called when nobody reads the events any more.
         request: its body must have been read.
         render: writes the JSON of a document that ended well.
@@ -55,7 +57,17 @@ async def whole_document(
     if document.error is not None:
         status = 503 if document.error.code in UNAVAILABLE else 500
         raise APIError(status, document.error.message, type="server_error", code=document.error.code)
-    return Response(await render(document), media_type="application/json")
+    return document_response(document_id, await render(document))
+
+
+def document_response(document_id: str, rendered: bytes) -> Response:
+    """The JSON of a document, with its id as streams have it too."""
+    return Response(rendered, media_type="application/json", headers=headers_of(document_id))
+
+
+def headers_of(document_id: str) -> dict[str, str]:
+    """What every answer with a document has, whatever its body looks like."""
+    return {"X-Document-Id": document_id}
 
 
 async def assemble(events: AsyncIterator[DocumentEvent]) -> Document:
@@ -103,7 +115,7 @@ class DocumentStream(EventSourceResponse):
             until_unreadable(frames, document_id),
             ping=settings.keepalive_s,
             ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
-            headers={"X-Document-Id": document_id},
+            headers=headers_of(document_id),
             sep="\n",
         )
 

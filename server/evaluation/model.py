@@ -9,13 +9,14 @@ from typing import Any
 import httpx
 
 from server.app import create_app
+from server.availability import State
 from server.backend import Backend, OpenBackend
 from server.client.connection import RefusedError, UnreachableError, error_message, is_loopback
 from server.evaluation.pixels import data_url, decoded
 from server.evaluation.trial import Answer, ModelInput, Part
 from server.schema.interleaved import FailedImagePart, ImagePart, InterleavedResponse, PendingImagePart, TextPart
 from server.schema.models import ModelCard, ModelList
-from server.service import Service, State
+from server.service import Service
 from server.settings import AuthSettings, Settings
 
 MAX_TOKENS = 256  # the longest right answers have less than half as many

@@ -140,6 +140,10 @@ class Admission:
         metrics.ADMISSION_WAIT.observe(asyncio.get_running_loop().time() - begin)
         return place
 
+    async def pool_load(self) -> PoolLoad:
+        """How busy the pool is now, for as long as it is there: also when nobody is let in any more."""
+        return await self._pool.load()
+
     def close(self, reason: Exception) -> None:
         """Everybody in line hears this, and everybody who still comes."""
         self._closed = reason

@@ -57,7 +57,6 @@ from server.observe.tracing import tracer
 from server.pool.base import DiffusionPool, RenderedImage
 from server.tasks import end
 
-
 LETTERS_AT_ONCE = 2000
 """Text that is tokenized on the event loop: about half a millisecond of it."""
 

@@ -149,9 +149,12 @@ class RunningDocument:
             self._outlet.close()
 
     def _put(self, event: DocumentEvent) -> None:
-        self._last = event
-        self._observe(event)
-        self._outlet.put(event)
+        try:
+            self._observe(event)
+        finally:
+            # Whatever fails in who looks on, no reader misses an event, least of all the last.
+            self._last = event
+            self._outlet.put(event)
 
     def _end(self, code: str, message: str) -> None:
         """The last event, unless there has been one."""

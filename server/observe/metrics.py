@@ -4,7 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from server.observe.buckets import SECONDS, TOKEN_SECONDS
 
-READY = Gauge("dreamserve_ready", "1 while the server takes requests.")
+READY = Gauge("dreamserve_ready", "1 while /health/ready passes.")
 
 HTTP_REQUESTS = Counter("dreamserve_http_requests_total", "HTTP requests answered.", ("method", "route", "status"))
 HTTP_DURATION = Histogram(

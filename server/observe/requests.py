@@ -71,7 +71,7 @@ class RequestObserver:
                 level = logging.INFO if scope["path"].startswith("/v1") else logging.DEBUG
                 logger.log(level, "%s %s %d in %.3f s", scope["method"], scope["path"], status, seconds)
                 route = getattr(scope.get("route"), "path", "unmatched")
-                method = scope["method"] if scope["method"] in METHODS else "OTHER"
+                method = scope["method"] if scope["method"] in METHODS else "_OTHER"
                 HTTP_REQUESTS.labels(method, route, status).inc()
                 HTTP_DURATION.labels(method, route).observe(seconds)
                 describe(span, method, route, status)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.api.serving import Running, in_memory
-from tests.scripted import EOS, ScriptedEngine
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.script import EOS
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from server.app import create_app
 from server.http_server import HTTPServer
 from server.settings import Settings
 from tests.api.serving import MODEL, NO_AUTH, scripted_backend, scripted_engine
-from tests.scripted import Gate, ScriptedPool
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import Gate
 
 
 async def serve(redis_url: str, namespace: str) -> None:

@@ -11,12 +11,15 @@ from asgi_lifespan import LifespanManager
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from server.app import create_app
+from server.availability import State
 from server.backend import Backend, DrawingDefaults, OpenBackend, TextDefaults
 from server.http_server import HTTPServer
 from server.llm.prompt import PromptBuilder
-from server.service import Service, State
+from server.service import Service
 from server.settings import Settings
-from tests.scripted import EOS, ScriptedEngine, ScriptedPool, TokenItem
+from tests.scripted.engine import ScriptedEngine, TokenItem
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import EOS
 
 DRAWING = DrawingDefaults(64, 64, size_multiple=16, steps=4, guidance_scale=3.0, scheduler="ddpm")
 TEXT = TextDefaults(temperature=0.5, top_p=0.9, top_k=40)

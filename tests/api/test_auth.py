@@ -1,8 +1,7 @@
 """Who has no key gets nothing, who has one gets what is his, and no key is ever written down."""
 
 import logging
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from server.guard.keys import digest_of, new_key
 from tests.api.asking import ALICE, BOB, bearer, keys_of_alice_and_bob
 from tests.api.serving import Running, in_memory, on_socket, scripted_engine
 from tests.redis_server import RedisServer
-from tests.scripted import DREAM, EOS, ScriptedEngine
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.script import DREAM, EOS
 
 STORED = {"input": "Tell me.", "store": True}
 CHAT = {"messages": [{"role": "user", "content": "Tell me."}], "store": True}
@@ -32,12 +32,6 @@ async def asking(auth: dict[str, Any]) -> AsyncIterator[Running]:
     async with in_memory(ScriptedEngine([["Hello.", EOS]], one_turn_for_all=True), auth=auth) as app:
         await app.ready()
         yield app
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with RedisServer() as server:
-        yield server.url
 
 
 @pytest.mark.parametrize(
@@ -282,8 +276,10 @@ async def test_nobody_goes_on_from_the_response_of_another(asking: Running) -> N
         assert "Hello" not in of_bob.text
 
 
-async def test_a_document_is_its_callers_on_every_server(auth: dict[str, Any], redis_url: str) -> None:
-    redis = {"url": redis_url, "namespace": uuid.uuid4().hex}
+async def test_a_document_is_its_callers_on_every_server(
+    auth: dict[str, Any], redis_server: RedisServer, namespace: str
+) -> None:
+    redis = {"url": redis_server.url, "namespace": namespace}
     async with in_memory(scripted_engine(["Hello.", EOS]), auth=auth, redis=redis) as maker:
         await maker.ready()
         async with in_memory(auth=auth, redis=redis) as other:

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from tests.api.chatting import picture
 from tests.api.serving import on_socket, scripted_engine
-from tests.scripted import DREAM, EOS, TokenItem
+from tests.scripted.engine import TokenItem
+from tests.scripted.script import DREAM, EOS
 
 STORY: tuple[list[TokenItem], ...] = (["Look: ", DREAM], [" A cat, and ", DREAM], ["the end.", EOS])
 TEXT = "Look:  A cat, and the end."

@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from server.app import create_app
 from server.settings import Settings
 from tests.api.serving import NO_AUTH, Running, scripted_backend, scripted_engine
-from tests.scripted import ScriptedPool
+from tests.scripted.pool import ScriptedPool
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from PIL import Image
 from server.pool.base import RenderError
 from tests.api.chatting import QUESTION, URL, answer, chunks, data_url, deltas
 from tests.api.serving import Running, in_memory, scripted_engine
-from tests.scripted import DREAM, EOS, ScriptedPool
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS
 
 STORY = (["Look: ", DREAM], [" A cat, and ", DREAM], ["the end.", EOS])
 LAST = (["Yes.", EOS],)

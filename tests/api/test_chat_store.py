@@ -4,7 +4,7 @@ import pytest
 
 from tests.api.chatting import QUESTION, URL, chat, chunks, deltas
 from tests.api.serving import in_memory, on_socket, scripted_engine
-from tests.scripted import DREAM, EOS, Gate
+from tests.scripted.script import DREAM, EOS, Gate
 
 STORY = (["Look: ", DREAM], ["the end.", EOS])
 

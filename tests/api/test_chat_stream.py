@@ -13,7 +13,8 @@ from openai.types.chat import ChatCompletionChunk
 from server.pool.base import Completed, Queued, RenderError, RenderJob
 from tests.api.chatting import QUESTION, URL, answer, chat, chunks, deltas, live_deltas, text_of
 from tests.api.serving import in_memory, on_socket, scripted_engine, until
-from tests.scripted import DREAM, EOS, Gate, JobItem, ScriptedPool, rendered
+from tests.scripted.pool import JobItem, ScriptedPool, rendered
+from tests.scripted.script import DREAM, EOS, Gate
 
 STORY = (["Look: ", DREAM], [" A cat, and ", DREAM], ["the end.", EOS])
 IMAGE_OUTPUTS = ["images", "content", "markdown"]

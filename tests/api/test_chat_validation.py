@@ -7,7 +7,7 @@ import pytest
 from server.llm.engine import SamplingError
 from tests.api.chatting import QUESTION, URL, data_url
 from tests.api.serving import Running, in_memory
-from tests.scripted import ScriptedEngine
+from tests.scripted.engine import ScriptedEngine
 
 USER = {"role": "user", "content": "a"}
 TOOL = {"type": "function", "function": {"name": "f"}}

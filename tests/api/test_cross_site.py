@@ -3,7 +3,7 @@
 import pytest
 
 from tests.api.serving import Running, in_memory, scripted_engine
-from tests.scripted import EOS
+from tests.scripted.script import EOS
 
 FOREIGN = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
 

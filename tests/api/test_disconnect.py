@@ -9,7 +9,8 @@ from httpx_sse import aconnect_sse
 from server.observe.metrics import DOCUMENTS
 from server.pool.base import Preview, Queued, RenderedImage
 from tests.api.serving import Listening, on_socket, scripted_engine, until
-from tests.scripted import DREAM, EOS, Gate, ScriptedPool, drawing, solid
+from tests.scripted.pool import ScriptedPool, drawing, solid
+from tests.scripted.script import DREAM, EOS, Gate
 
 
 def nothing_runs(app: Listening) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from server.llm.engine import EngineDeadError, EngineError, SamplingError
 from tests.api.serving import Running, in_memory, scripted_engine
-from tests.scripted import EOS
+from tests.scripted.script import EOS
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from server.files.base import StorageError, new_image_id
 from tests.api.serving import Running, in_memory, on_socket, scripted_engine
-from tests.scripted import DREAM, EOS
+from tests.scripted.script import DREAM, EOS
 
 STORY = (["Look: ", DREAM], ["There.", EOS])
 AS_LINKS = {"input": "Show me.", "images": {"delivery": "url"}}

@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from server.availability import State
 from server.backend import Backend
 from server.pool.base import PoolLoad, RenderError
-from server.service import State
 from server.settings import Settings
 from tests.api.serving import in_memory, scripted_backend, scripted_engine, until
-from tests.scripted import EOS, Gate, ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import EOS, Gate
 
 
 async def test_the_server_is_ready_when_text_and_picture_of_the_warm_up_are_there() -> None:

@@ -14,7 +14,8 @@ from server.interleave.seeds import derived_seed
 from server.llm.engine import EngineDeadError, EngineError
 from server.pool.base import PoolLoad, Queued, RenderError
 from tests.api.serving import Listening, Running, in_memory, on_socket, scripted_engine, until
-from tests.scripted import Gate, ScriptedPool, drawing
+from tests.scripted.pool import ScriptedPool, drawing
+from tests.scripted.script import Gate
 
 URL = "/v1/images/generations"
 PROMPT = "a red circle"

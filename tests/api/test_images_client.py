@@ -13,7 +13,7 @@ from PIL import Image
 
 from server.pool.base import RenderError
 from tests.api.serving import on_socket
-from tests.scripted import ScriptedPool, drawing
+from tests.scripted.pool import ScriptedPool, drawing
 
 PROMPT = "a red circle"
 

@@ -11,7 +11,8 @@ from PIL import Image
 from server.pool.base import RenderError
 from server.schema.interleaved import ImageOptions, InterleavedRequest
 from tests.api.serving import in_memory, scripted_engine
-from tests.scripted import DREAM, EOS, ScriptedPool
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS
 
 STORY = (["Look: ", DREAM], [" A cat, and ", DREAM], ["the end.", EOS])
 

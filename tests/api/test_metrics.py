@@ -2,14 +2,17 @@
 
 import asyncio
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.diffusion.job import Failed
 from models.diffusion.stats import EngineCounters
+from server.availability import State
 from server.observe.diffusion import exported
 from server.pool.base import PoolLoad, RenderError
 from tests.api.serving import Running, in_memory, scripted_engine, until
-from tests.scripted import DREAM, EOS, Gate, ScriptedPool, drawing
+from tests.scripted.pool import ScriptedPool, drawing
+from tests.scripted.script import DREAM, EOS, Gate
 
 
 async def scrape(app: Running) -> dict[str, float]:
@@ -73,6 +76,55 @@ async def test_the_gauges_tell_what_is_going_on_now() -> None:
     assert samples["dreamserve_pool_work_ahead_seconds{}"] == 12.5
     assert samples["dreamserve_pool_workers_alive{}"] == 2
     assert samples["dreamserve_ready{}"] == 1
+
+
+async def test_ready_is_what_the_health_check_says() -> None:
+    async with in_memory() as app:
+        await app.ready()
+        told = []
+        for workers in (0, 1):
+            app.pool.current_load = PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=workers)
+            told.append(
+                ((await app.client.get("/health/ready")).status_code, (await scrape(app))["dreamserve_ready{}"])
+            )
+
+    assert told == [(503, 0), (200, 1)]
+
+
+async def test_a_pool_that_does_not_answer_keeps_no_other_metric_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = Gate()
+    monkeypatch.setattr("server.api.health.POOL_LIMIT_S", 0.01)
+    async with in_memory() as app:
+        await app.ready()
+        app.pool.current_load = PoolLoad(queue_depth=5, running=3, seconds_ahead=12.5, workers_alive=2)
+        with monkeypatch.context() as frozen:
+            frozen.setattr(app.pool, "load", never.wait)
+            samples = await scrape(app)
+
+    assert samples["dreamserve_ready{}"] == 0
+    assert samples["dreamserve_pool_workers_alive{}"] == 0
+    assert samples["dreamserve_documents_running{}"] == 0
+
+
+async def test_a_server_that_drains_goes_on_telling_of_the_pool() -> None:
+    gate = Gate()
+    async with in_memory(scripted_engine(["Once", gate, EOS])) as app:
+        await app.ready()
+        app.pool.current_load = PoolLoad(queue_depth=5, running=3, seconds_ahead=12.5, workers_alive=2)
+        asking = asyncio.create_task(app.client.post("/v1/interleaved", json={"input": "a"}))
+        await gate.reached.wait()
+        await scrape(app)
+        draining = asyncio.create_task(app.service.drain(grace_s=60))
+        await until(lambda: app.service.state is State.DRAINING)
+        app.pool.current_load = PoolLoad(queue_depth=0, running=1, seconds_ahead=0.5, workers_alive=1)
+        samples = await scrape(app)
+        gate.open()
+        await asyncio.gather(asking, draining)
+
+    assert samples["dreamserve_ready{}"] == 0
+    assert samples["dreamserve_pool_jobs_waiting{}"] == 0
+    assert samples["dreamserve_pool_work_ahead_seconds{}"] == 0.5
+    assert samples["dreamserve_pool_workers_alive{}"] == 1
 
 
 async def test_a_request_that_is_refused_is_counted_by_its_status_and_route(running: Running) -> None:

@@ -9,7 +9,8 @@ from server.llm.engine import Priority, Prompt, Sampling, TokenChunk
 from tests.api.asking import ALICE, bearer, keys_of_alice_and_bob
 from tests.api.serving import Listening, on_socket
 from tests.commands import run
-from tests.scripted import DREAM, EOS, ScriptedEngine
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.script import DREAM, EOS
 
 REQUEST = {"model": "scripted", "store": True, "images": {"delivery": "url"}}
 LEFT_OUT = (

@@ -9,13 +9,16 @@ from typing import NamedTuple
 import httpx
 
 from server.app import create_app, create_ops_app
+from server.availability import State
 from server.http_server import HTTPServer
 from server.listener import listen
-from server.service import Service, State
+from server.service import Service
 from server.settings import Settings
 from tests.api.asking import ALICE, bearer, keys_of_alice_and_bob
 from tests.api.serving import MODEL, scripted_backend, scripted_engine, until
-from tests.scripted import EOS, Gate, ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import EOS, Gate
 
 HOST = "127.0.0.1"
 

@@ -10,10 +10,12 @@ import httpx
 import pytest
 from PIL import Image
 
+from server.availability import State
 from server.pool.base import Completed, Preview, Progress, Queued, RenderJob
-from server.service import State
 from tests.api.serving import Running, in_memory, scripted_engine, until
-from tests.scripted import DREAM, EOS, JobItem, ScriptedEngine, ScriptedPool, drawing, rendered
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import JobItem, ScriptedPool, drawing, rendered
+from tests.scripted.script import DREAM, EOS
 
 CHECKS = "tests.guard.example_checks"
 RED_REFUSED = {"image": f"{CHECKS}:RedPictures"}

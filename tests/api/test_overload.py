@@ -12,7 +12,8 @@ from openai import AsyncOpenAI, RateLimitError
 from server.observe.metrics import ADMISSION_REFUSED, ADMISSION_TOKENS, ADMISSION_WAITING
 from server.pool.base import PoolLoad
 from tests.api.serving import Running, in_memory, on_socket, scripted_engine, until
-from tests.scripted import DREAM, EOS, Gate, ScriptedEngine
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.script import DREAM, EOS, Gate
 
 BUSY = PoolLoad(queue_depth=9, running=8, seconds_ahead=200.0, workers_alive=1, steps_per_s=4.0)
 ONE_AT_A_TIME = {"max_running": 1, "max_waiting": 1}

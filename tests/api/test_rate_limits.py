@@ -16,7 +16,9 @@ from server.guard.throttle import ANSWERING
 from server.settings import Settings
 from tests.api.asking import ALICE, BOB, bearer, keys_of_alice_and_bob
 from tests.api.serving import NO_AUTH, Running, in_memory, on_socket, scripted_backend, scripted_engine, until
-from tests.scripted import DREAM, EOS, Gate, ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS, Gate
 
 ASK = {"input": "Tell me."}
 TEXT_ALONE = {**ASK, "images": {"max": 0}}

@@ -10,7 +10,9 @@ from PIL import Image
 from server.pool.base import RenderError
 from tests.api.responding import respond, texts
 from tests.api.serving import Running, in_memory, scripted_engine
-from tests.scripted import DREAM, EOS, ScriptedPool, scripted_logprobs
+from tests.scripted.engine import scripted_logprobs
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS
 
 STORY = (["Look: ", DREAM], [" A cat, and ", DREAM], ["the end.", EOS])
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}

@@ -10,7 +10,8 @@ from server.pool.base import RenderError
 from tests.api.chatting import data_url
 from tests.api.responding import URL, respond
 from tests.api.serving import Running, in_memory, on_socket, scripted_engine
-from tests.scripted import DREAM, EOS, Gate, ScriptedPool
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS, Gate
 
 STORY = (["Look: ", DREAM], [" A cat, and ", DREAM], ["the end.", EOS])
 LAST = (["Yes.", EOS],)

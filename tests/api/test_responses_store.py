@@ -8,7 +8,7 @@ from openai.types.responses import ResponseItemList
 from tests.api.chatting import data_url
 from tests.api.responding import URL, checked, respond, stored
 from tests.api.serving import in_memory, on_socket, scripted_engine, until
-from tests.scripted import DREAM, EOS, Gate
+from tests.scripted.script import DREAM, EOS, Gate
 
 STORY = (["Look: ", DREAM], ["the end.", EOS])
 

@@ -11,7 +11,8 @@ from server.pool.base import Completed, Queued, RenderError, RenderJob
 from tests.api.responding import URL, frames, message, outline, picture, read, respond, split, stored, streamed
 from tests.api.serving import in_memory, on_socket, scripted_engine, until
 from tests.redis_server import RedisServer
-from tests.scripted import DREAM, EOS, Gate, JobItem, ScriptedPool, drawing, rendered
+from tests.scripted.pool import JobItem, ScriptedPool, drawing, rendered
+from tests.scripted.script import DREAM, EOS, Gate
 
 STORY = (["Look: ", DREAM], [" A cat.", DREAM], ["The end.", EOS])
 BEGIN = ["created", "in_progress"]

@@ -1,8 +1,7 @@
 """A reader who is cut off, wherever that is, and comes back, to whichever server, has seen every event once."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,8 @@ import pytest
 
 from tests.api.serving import Listening, on_socket, scripted_engine
 from tests.redis_server import RedisServer
-from tests.scripted import DREAM, EOS, Gate, ScriptedPool, drawing
+from tests.scripted.pool import ScriptedPool, drawing
+from tests.scripted.script import DREAM, EOS, Gate
 
 BODY = {"input": "Show me.", "stream": True, "store": True, "images": {"previews": 1, "steps": 2}}
 STORY = (["a", DREAM], ["b", DREAM], ["c", EOS])
@@ -58,22 +58,16 @@ class Servers:
     turnstile: Turnstile
 
 
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with RedisServer() as server:
-        yield server.url
-
-
 @pytest.fixture(params=["memory", "redis", "redis and another server"])
 async def servers(
-    request: pytest.FixtureRequest, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, redis_server: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Servers]:
     """One server, without and with Redis, and two that share one."""
     monkeypatch.setattr("server.interleave.journal.remote.BEGIN_S", 20.0)  # however slow this machine is
     turnstile = Turnstile()
     engine = scripted_engine(*(paced(turn, turnstile) for turn in STORY))
     pool = ScriptedPool([lambda job: [], *[lambda job: paced(drawing(job), turnstile)] * 2])
-    redis = {} if request.param == "memory" else {"redis": {"url": redis_url, "namespace": uuid.uuid4().hex}}
+    redis = {} if request.param == "memory" else {"redis": {"url": redis_server.url, "namespace": namespace}}
     async with AsyncExitStack() as stack:
         maker = other = await stack.enter_async_context(on_socket(engine, pool, **redis))
         if request.param == "redis and another server":

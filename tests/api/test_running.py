@@ -5,12 +5,20 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from server.interleave.events import DocumentEvent, DocumentFailed, DocumentStarted, TextDelta, Usage
+from server.interleave.events import (
+    DocumentCompleted,
+    DocumentEvent,
+    DocumentFailed,
+    DocumentStarted,
+    TextDelta,
+    Usage,
+    is_last,
+)
 from server.interleave.journal.base import Record
 from server.interleave.journal.log import DocumentLog
 from server.interleave.running import Handover, RunningDocument
 from tests.api.serving import until
-from tests.scripted import Gate
+from tests.scripted.script import Gate
 
 USAGE = Usage(prompt_tokens=3, completion_tokens=2)
 STARTED = DocumentStarted(0, "doc", "model", 1)
@@ -109,3 +117,21 @@ async def test_a_document_that_fails_while_it_waits_ends_with_the_next_number() 
     assert [event.sequence for event in events] == [0, 1, 2, 3, 4]
     assert events[-1] == DocumentFailed(4, "shutdown", "stopped", USAGE)
     assert script.closed
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+async def test_an_observer_that_fails_keeps_no_event_from_the_reader(number: int) -> None:
+    async def story() -> AsyncGenerator[DocumentEvent, None]:
+        for sequence in range(1, 4):
+            yield TextDelta(sequence, 0, "word")
+        yield DocumentCompleted(4, "stop", USAGE)
+
+    def observe(event: DocumentEvent) -> None:
+        if event.sequence == number:
+            raise ValueError("this event cannot be counted")
+
+    events = await read(RunningDocument("doc", STARTED, story(), lambda: USAGE, observe))
+
+    assert [event.sequence for event in events] == list(range(len(events)))
+    assert is_last(events[-1])
+    assert isinstance(events[-1], DocumentFailed) is (number < 4)

@@ -3,8 +3,7 @@
 import asyncio
 import signal
 import sys
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,24 +11,19 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
+from server.interleave.journal.base import StoredDocument
 from tests.api.serving import on_socket, scripted_engine, until
 from tests.redis_server import RedisServer
-from tests.scripted import EOS, Gate
+from tests.scripted.script import EOS, Gate
 
 BODY = {"input": "Show me.", "stream": True, "store": True}
 
 
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with RedisServer() as server:
-        yield server.url
-
-
 @pytest.fixture
-def redis(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def redis(redis_server: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Settings of servers that share a Redis."""
     monkeypatch.setattr("server.interleave.journal.remote.BEGIN_S", 20.0)  # however slow this machine is
-    return {"url": redis_url, "namespace": uuid.uuid4().hex, "lease_s": 0.6}
+    return {"url": redis_server.url, "namespace": namespace, "lease_s": 0.6}
 
 
 async def begin(client: httpx.AsyncClient) -> str:
@@ -131,3 +125,24 @@ async def test_a_server_that_stops_lets_its_readers_go_on_elsewhere(redis: dict[
 
     assert [event["sequence"] for event in before + after] == list(range(len(before + after)))
     assert after[-1]["type"] == "document.completed"
+
+
+@pytest.mark.parametrize("surface", ["interleaved", "responses"])
+async def test_a_document_that_is_deleted_as_somebody_comes_to_read_it_is_not_found(
+    redis: dict[str, Any], surface: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with on_socket(scripted_engine(["Once", EOS]), redis=redis) as maker, on_socket(redis=redis) as other:
+        whole = await maker.client.post(f"/v1/{surface}", json={"input": "Show me.", "store": True})
+        path, find = f"/v1/{surface}/{whole.json()['id']}", other.service.journal.stored
+
+        async def find_and_see_deleted(document_id: str) -> StoredDocument:
+            found = await find(document_id)
+            await maker.client.delete(path)
+            monkeypatch.setattr("server.interleave.journal.remote.BEGIN_S", 0)
+            return found
+
+        monkeypatch.setattr(other.service.journal, "stored", find_and_see_deleted)
+        response = await other.client.get(path, params={"stream": True})
+
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "document_not_found"

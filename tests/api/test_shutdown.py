@@ -10,11 +10,12 @@ from unittest.mock import Mock
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
+from server.availability import State
 from server.backend import Backend
-from server.service import State
 from server.settings import Settings
 from tests.api.serving import Listening, in_memory, on_socket, scripted_backend, scripted_engine, until
-from tests.scripted import EOS, Gate, ScriptedPool
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import EOS, Gate
 
 BODY = {"input": "a", "stream": True}
 

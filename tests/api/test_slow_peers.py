@@ -6,7 +6,8 @@ from contextlib import suppress
 
 from server.pool.base import Completed, Queued, RenderedImage
 from tests.api.serving import Listening, on_socket, scripted_engine, until
-from tests.scripted import DREAM, EOS, ScriptedPool, drawing, solid
+from tests.scripted.pool import ScriptedPool, drawing, solid
+from tests.scripted.script import DREAM, EOS
 
 HEAD = b"POST /v1/interleaved HTTP/1.1\r\nHost: localhost\r\n"
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from httpx_sse import aconnect_sse
 
-from server.guard.caller import ANONYMOUS
 from server.observe.metrics import DOCUMENTS
 from server.pool.base import Completed, Progress, Queued, RenderedImage
 from tests.api.serving import Listening, Running, in_memory, on_socket, scripted_engine, until
-from tests.scripted import DREAM, EOS, Gate, ScriptedPool, drawing, rendered, solid
+from tests.scripted.pool import ScriptedPool, drawing, rendered, solid
+from tests.scripted.script import DREAM, EOS, Gate
 
 BODY = {"input": "Show me.", "stream": True, "store": True}
 
@@ -244,12 +244,29 @@ async def test_a_reader_who_stalls_holds_up_nobody() -> None:
     assert [event.id for event in events] == [str(n) for n in range(len(events))]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/interleaved", {"input": "a"}),
+        ("/v1/responses", {"input": "a"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+    ],
+)
+async def test_a_whole_answer_has_its_id_in_the_header_where_a_stream_has_it(path: str, body: dict[str, Any]) -> None:
+    async with in_memory(scripted_engine(["a", EOS])) as app:
+        await app.ready()
+        first = await app.client.post(path, json={**body, "store": True})
+        again = await app.client.get(f"{path}/{first.json()['id']}")
+
+    assert first.headers["x-document-id"] == again.headers["x-document-id"] == first.json()["id"]
+
+
 async def test_a_document_of_one_surface_is_not_shown_by_another() -> None:
     async with in_memory(scripted_engine(["a", EOS])) as app:
         await app.ready()
         document = (await app.client.post("/v1/interleaved", json={"input": "a", "store": True})).json()
 
-        assert (await app.service.stored(document["id"], ANONYMOUS, "interleaved")).status == "completed"
+        assert (await app.service.journal.stored(document["id"])).status == "completed"
         assert (await app.client.get(f"/v1/chat/completions/{document['id']}")).status_code == 404
 
 

@@ -12,7 +12,8 @@ from server.app import create_app
 from server.http_server import HTTPServer
 from server.settings import Settings
 from tests.api.serving import MODEL, NO_AUTH, scripted_backend
-from tests.scripted import ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
 
 
 class StartServer(Protocol):

@@ -10,7 +10,8 @@ from server.client.generate import Exit
 from tests.api.asking import ALICE, keys_of_alice_and_bob
 from tests.api.serving import scripted_engine
 from tests.cli.conftest import StartServer
-from tests.scripted import EOS, ScriptedPool
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import EOS
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from server import demo
 from server.client.generate import Exit
 from tests.api.serving import scripted_engine
 from tests.cli.conftest import StartServer
-from tests.scripted import DREAM, EOS, ScriptedPool
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS
 
 
 @pytest.mark.parametrize(("pictures", "outcome"), [(1, Exit.FAILED), (2, Exit.OK)])

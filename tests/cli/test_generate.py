@@ -33,7 +33,8 @@ from server.schema.events import (
 from server.schema.interleaved import ImageContent
 from tests.api.serving import scripted_engine
 from tests.cli.conftest import StartServer
-from tests.scripted import DREAM, EOS, ScriptedPool
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS
 
 STORY = (["Here is <a> circle.", DREAM], [" And & a star.", DREAM], ["The end.", EOS])
 

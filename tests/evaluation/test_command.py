@@ -13,7 +13,8 @@ from server.evaluation.evaluate import ANSWERS_FILE, REPORT_FILE, SHEET_FILE
 from server.evaluation.plan import Plan
 from tests.api.serving import scripted_engine
 from tests.cli.conftest import serving
-from tests.scripted import EOS, ScriptedPool
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import EOS
 
 FEW = ["comprehension=2", "creation=1", "relations=1", "composition=1", "interleaving=1", "feedback=1", "judge=5"]
 

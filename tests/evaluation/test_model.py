@@ -18,7 +18,9 @@ from server.evaluation.trial import ModelInput
 from server.pool.base import RenderError
 from server.settings import Settings
 from tests.api.serving import MODEL, scripted_backend, scripted_engine
-from tests.scripted import DREAM, EOS, ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS
 
 PICTURE = draw(Scene("white", (Shape("circle", "red", "big", "left"),)))
 SETTINGS = Settings(model=MODEL)  # type: ignore[arg-type]

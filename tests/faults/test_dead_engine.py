@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from server.service import State
+from server.availability import State
 from tests.api.serving import on_socket
 from tests.faults.answer import Answer, error_of, pictures
 from tests.faults.server_process import PATIENT, running_server

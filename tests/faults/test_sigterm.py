@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
+from server.availability import State
 from server.llm.vllm_engine import VLLMEngine
-from server.service import State
 from tests.faults.answer import error_of
 from tests.faults.stage import DRAW, STATES, OpenStage, Reach, Stage, check_nothing_runs
 from tests.pool.faults.fleet import Fleet

@@ -1,7 +1,6 @@
 """Every store of pictures."""
 
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,6 @@ import pytest_asyncio
 from server.files.base import ImageStore
 from server.files.opening import open_image_store
 from server.settings import Settings
-from tests.redis_server import RedisServer
-
-
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    """Shared: no test stops it or looks beyond its own namespace."""
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def namespace() -> str:
-    """That no other test uses."""
-    return f"test-{uuid.uuid4().hex}"
 
 
 @pytest.fixture(params=["memory", "redis", "file"])

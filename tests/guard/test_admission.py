@@ -20,7 +20,8 @@ from server.pool.base import PoolLoad
 from server.settings import AdmissionSettings
 from tests.api.serving import DRAWING, until
 from tests.interleave.answers import IMAGES, REQUEST
-from tests.scripted import ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
 
 TEXT = Demand(prompt_tokens=100, max_tokens=100, max_images=0, image_steps=0.0, certain=True)
 DRAWS = Demand(prompt_tokens=100, max_tokens=100, max_images=1, image_steps=10.0, certain=True)

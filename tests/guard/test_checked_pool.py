@@ -21,7 +21,8 @@ from server.pool.base import (
     RenderJob,
 )
 from tests.guard.example_checks import Breaking, Hanging, RedPictures
-from tests.scripted import Gate, JobItem, ScriptedPool, rendered
+from tests.scripted.pool import JobItem, ScriptedPool, rendered
+from tests.scripted.script import Gate
 
 JOB = RenderJob("job", torch.zeros(4, 8), None, 16, 16, 3, 2.0, "ddim", seed=1, previews=3)
 RED, GREY = rendered(JOB, (200, 30, 30)), rendered(JOB, (90, 90, 90))

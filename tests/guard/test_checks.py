@@ -24,7 +24,7 @@ from server.guard.flat_pictures import FlatPictures
 from server.llm.conversation import Message, TextPart
 from server.settings import ChecksSettings
 from tests.guard.example_checks import Breaking, ForbiddenWord, Hanging, RedPictures
-from tests.scripted import solid
+from tests.scripted.pool import solid
 
 HERE = "tests.guard.example_checks"
 RED = CheckedImage(solid(8, 8, (200, 30, 30)), is_preview=False)

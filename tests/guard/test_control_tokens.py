@@ -22,7 +22,8 @@ from server.settings import DEFAULT_CHECKPOINT
 from tests.api.serving import in_memory
 from tests.guard.picture_files import RED, encoded
 from tests.parity.converted import CHECKPOINT, Checkpoint
-from tests.scripted import DREAM, EOS, ScriptedEngine, TokenItem
+from tests.scripted.engine import ScriptedEngine, TokenItem
+from tests.scripted.script import DREAM, EOS
 from tests.untimed import untimed
 
 HARMLESS = "word"

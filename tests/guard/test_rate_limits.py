@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -32,15 +31,9 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
 @pytest.fixture
-def redis(redis_server: RedisServer) -> RedisSettings:
-    return RedisSettings.model_validate({"url": redis_server.url, "namespace": uuid.uuid4().hex})
+def redis(redis_server: RedisServer, namespace: str) -> RedisSettings:
+    return RedisSettings.model_validate({"url": redis_server.url, "namespace": namespace})
 
 
 @pytest_asyncio.fixture

@@ -31,7 +31,8 @@ from server.interleave.interceptor import Interceptor
 from server.interleave.limits import MakingLimits
 from server.llm.conversation import Message, TextPart
 from server.llm.prompt import PromptBuilder
-from tests.scripted import ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
 
 PROMPT = (Message("user", (TextPart("Draw a cat."),)),)
 

@@ -13,7 +13,8 @@ from server.interleave.events import (
     ImageProgress,
 )
 from tests.interleave.answers import answer, interceptor, until
-from tests.scripted import DREAM, EOS, Gate, ScriptedEngine
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.script import DREAM, EOS, Gate
 
 STORY = [["Look: ", DREAM], [" There.", EOS]]
 

@@ -20,7 +20,9 @@ from server.interleave.interceptor import State
 from server.llm.engine import EngineDeadError, EngineError
 from server.pool.base import Completed, Progress, Queued, RenderError, RenderJob
 from tests.interleave.answers import answer, interceptor, until
-from tests.scripted import DREAM, EOS, Gate, JobItem, ScriptedEngine, ScriptedPool, TokenItem, rendered
+from tests.scripted.engine import ScriptedEngine, TokenItem
+from tests.scripted.pool import JobItem, ScriptedPool, rendered
+from tests.scripted.script import DREAM, EOS, Gate
 
 TWO_PICTURES: list[list[TokenItem]] = [["one", DREAM], ["two", DREAM], ["three", EOS]]
 

@@ -14,7 +14,9 @@ from server.interleave.interceptor import Interceptor, State, prompt_image
 from server.llm.engine import PromptImage
 from server.pool.base import Queued
 from tests.interleave.answers import interceptor, until
-from tests.scripted import DREAM, EOS, Gate, ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS, Gate
 
 
 class Scene:
@@ -23,6 +25,12 @@ class Scene:
     def __init__(self, engine: ScriptedEngine, pool: ScriptedPool, gate: Gate, state: State, **changes: object) -> None:
         self.engine, self.pool, self.gate, self.state = engine, pool, gate, state
         self.interceptor: Interceptor = interceptor(engine, pool, **changes)  # type: ignore[arg-type]
+
+    async def read(self) -> None:
+        """Take all events."""
+        async with aclosing(self.interceptor.events()) as events:
+            async for _ in events:
+                pass
 
     def check_nothing_runs(self) -> None:
         assert self.engine.requests.running == []
@@ -103,14 +111,8 @@ async def test_closing_the_events_ends_everything(make: Callable[[], Scene]) -> 
 @scenes
 async def test_cancelling_the_reader_ends_everything(make: Callable[[], Scene]) -> None:
     scene = make()
-
-    async def read() -> None:
-        async with aclosing(scene.interceptor.events()) as events:
-            async for _ in events:
-                pass
-
     async with nothing_left_behind():
-        reader = asyncio.create_task(read())
+        reader = asyncio.create_task(scene.read())
         await reach(scene)
         reader.cancel()
         await asyncio.wait([reader])
@@ -121,15 +123,9 @@ async def test_cancelling_the_reader_ends_everything(make: Callable[[], Scene]) 
 @scenes
 async def test_a_cancel_scope_that_cancels_again_and_again_ends_everything(make: Callable[[], Scene]) -> None:
     scene = make()
-
-    async def read() -> None:
-        async with aclosing(scene.interceptor.events()) as events:
-            async for _ in events:
-                pass
-
     async with nothing_left_behind():
         async with anyio.create_task_group() as group:
-            group.start_soon(read)
+            group.start_soon(scene.read)
             await reach(scene)
             group.cancel_scope.cancel()
         scene.check_nothing_runs()

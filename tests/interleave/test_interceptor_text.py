@@ -11,7 +11,9 @@ from server.llm.conversation import Message, TextPart
 from server.llm.engine import EngineDeadError, EngineError, Priority, Prompt, Sampling, TokenChunk
 from server.llm.prompt import PromptError
 from tests.interleave.answers import PROMPT, REQUEST, answer, interceptor
-from tests.scripted import DREAM, EOS, Gate, ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS, Gate
 
 
 async def test_text_streams_and_ends_with_stop_at_eos() -> None:

@@ -12,7 +12,10 @@ from server.interleave.events import DocumentEvent, TextDelta, TokenLogprob
 from tests.interleave.answers import Answer, answer
 from tests.interleave.test_seams import every_tokenizer, feedbacks, scripts
 from tests.llm.real_tokenizers import byte_level
-from tests.scripted import DREAM, EOS, ScriptedEngine, ScriptedPool, byte_tokenizer
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS
+from tests.scripted.tokenizer import byte_tokenizer
 from tests.untimed import untimed
 
 

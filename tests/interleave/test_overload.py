@@ -9,7 +9,9 @@ from server.interleave.document import Document
 from server.interleave.events import DocumentEvent, DocumentFailed, ImageQueued
 from server.pool.base import PoolLoad
 from tests.interleave.answers import answer, check_promises, interceptor, until
-from tests.scripted import DREAM, EOS, Gate, ScriptedEngine, ScriptedPool, TokenItem
+from tests.scripted.engine import ScriptedEngine, TokenItem
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS, Gate
 
 TWO_PICTURES: list[list[TokenItem]] = [["one", DREAM], ["two", DREAM], ["three", EOS]]
 IDLE = PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=1)

@@ -4,7 +4,9 @@ import pytest
 
 from server.llm.engine import SamplingError
 from tests.interleave.answers import answer
-from tests.scripted import DREAM, EOS, ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS
 
 
 async def test_every_engine_request_knows_all_tokens_that_were_sampled_before_it() -> None:

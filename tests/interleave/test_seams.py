@@ -14,7 +14,9 @@ from server.llm.prompt import plain_text_tokenizer
 from tests.interleave.answers import answer
 from tests.llm.real_tokenizers import TOKENIZERS
 from tests.llm.test_stop_strings import cut
-from tests.scripted import DREAM, EOS, ScriptedEngine, ScriptedPool, TokenItem
+from tests.scripted.engine import ScriptedEngine, TokenItem
+from tests.scripted.pool import ScriptedPool
+from tests.scripted.script import DREAM, EOS
 from tests.untimed import untimed
 
 every_tokenizer = pytest.mark.parametrize("tokenizer", [t() for t in TOKENIZERS.values()], ids=list(TOKENIZERS))

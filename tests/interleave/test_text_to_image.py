@@ -15,7 +15,9 @@ from server.llm.engine import EngineDeadError, EngineError
 from server.llm.prompt import PromptBuilder, PromptError
 from server.pool.base import Queued, RenderError
 from tests.interleave.answers import IMAGES, check_promises, until
-from tests.scripted import Gate, ScriptedEngine, ScriptedPool, drawing
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool, drawing
+from tests.scripted.script import Gate
 
 
 def text_to_image(engine: ScriptedEngine, pool: ScriptedPool, **images: Any) -> TextToImage:

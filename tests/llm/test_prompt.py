@@ -1,6 +1,9 @@
 """Prompts: the chat template's control tokens are control tokens, callers' never are."""
 
+import random
 import re
+import string
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -13,8 +16,10 @@ from models.dreamllm.processing import DreamLLMProcessor
 from models.training.tokenizer import train_tokenizer
 from server.llm.conversation import ImagePart, Message, Role, TextPart
 from server.llm.prompt import PromptBuilder, PromptError, plain_text_tokenizer, special_tokens
+from tests.allocated import allocated_bytes
 from tests.llm.real_tokenizers import CONTROL, QUERIES, SPECIAL, TOKENIZERS, byte_level, llama_like
-from tests.scripted import VICUNA_TEMPLATE, ScriptedEngine
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.tokenizer import VICUNA_TEMPLATE
 from tests.untimed import untimed
 
 every_tokenizer = pytest.mark.parametrize("tokenizer", [t() for t in TOKENIZERS.values()], ids=list(TOKENIZERS))
@@ -215,3 +220,17 @@ def test_special_tokens_are_those_that_decoding_leaves_out() -> None:
     tokens = special_tokens(llama_like())
     assert set(tokens) == {*SPECIAL, *CONTROL, *QUERIES}
     assert all(llama_like().decode([i], skip_special_tokens=True) == "" for i in tokens.values())
+
+
+@every_tokenizer
+def test_no_thread_keeps_what_callers_say(tokenizer: Tokenizer) -> None:
+    build, dice = builder(tokenizer), random.Random(0)
+    texts = ["".join(dice.choices(string.ascii_lowercase, k=150)) for _ in range(3_000)]
+    with ThreadPoolExecutor(2) as threads:
+        # What malloc itself keeps for a thread comes with its first texts.
+        tokens_of_some = sum(map(len, threads.map(build.encode_text, texts[:500])))
+        before = allocated_bytes()
+        tokens_of_all = sum(map(len, threads.map(build.encode_text, texts)))
+        kept = allocated_bytes() - before
+    assert tokens_of_all > tokens_of_some > 0
+    assert kept < sum(map(len, texts))

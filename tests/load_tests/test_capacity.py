@@ -1,13 +1,16 @@
 """The simulation of servers and workers: what can be worked out by hand, it must find; and how it is measured."""
 
+import math
 import random
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from load_tests.capacity.__main__ import main
 from load_tests.capacity.measure import fitted
-from load_tests.capacity.plan import fewest, keeps, percentile, plan
+from load_tests.capacity.plan import fewest, keeps, percentile, plan, seconds_of_a_server
 from load_tests.capacity.profile import LanguageModel, Painter, Profile, h100_estimate
 from load_tests.capacity.recording import record
 from load_tests.capacity.simulation import Times, simulate
@@ -15,7 +18,8 @@ from load_tests.capacity.traffic import Answer, Traffic
 from models.diffusion.step_times import StepTimes
 from server.pool.base import Completed, Queued
 from tests.api.serving import on_socket, scripted_engine
-from tests.scripted import DREAM, EOS, ScriptedPool, rendered
+from tests.scripted.pool import ScriptedPool, rendered
+from tests.scripted.script import DREAM, EOS
 
 MODEL = LanguageModel(step_s=1.0, token_s=0.01, context_s=0.0, max_seqs=8, max_tokens=100, request_s=0.5)
 PAINTER = Painter(StepTimes(((1, 1.0), (4, 2.0))), steps=10, max_batch=4, hand_off_s=0.25, finish_s=0.75)
@@ -109,6 +113,18 @@ def test_machines_are_no_busier_than_they_may_be() -> None:
     half = plan(h100_estimate(), traffic, {}, most_busy=0.5, seconds=5, seed=0)
     assert half.workers == pytest.approx(2 * full.workers, abs=1)
     assert half.servers == pytest.approx(2 * full.servers, abs=1)
+
+
+def test_the_page_on_kubernetes_has_the_numbers_of_the_simulation() -> None:
+    page = (Path(__file__).parents[2] / "k8s" / "README.md").read_text()
+    rows = dict(re.findall(r"^\| (servers|workers); [^|]+\| (\d+) \|", page, re.MULTILINE))
+    servers, workers = int(rows["servers"]), int(rows["workers"])
+    profile, traffic = h100_estimate(), Traffic(rate=1000, images=2, prompt_tokens=200, text_tokens=300)
+    answers = list(traffic.answers(random.Random(0), 4))
+
+    assert servers == math.ceil(traffic.rate * seconds_of_a_server(profile, traffic) / 0.85)
+    assert workers == math.ceil(traffic.rate * traffic.images / profile.painter.pictures_per_s / 0.85)
+    assert keeps(simulate(profile, answers, servers, workers), {"first_token_s": 1.0, "picture_s": 5.0})
 
 
 def test_a_promise_that_nothing_can_keep_is_told() -> None:

@@ -18,7 +18,8 @@ from tests.observe.log_lines import logged
 from tests.pool.deployment import Deployment
 from tests.pool.rendering import rendered
 from tests.redis_server import RedisServer
-from tests.scripted import DREAM, EOS, ScriptedPool, drawing
+from tests.scripted.pool import ScriptedPool, drawing
+from tests.scripted.script import DREAM, EOS
 from tests.tiny_diffusion import make_render_job, random_decoder
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -132,7 +133,7 @@ async def test_the_lines_of_a_worker_have_the_id_of_the_request_that_it_draws_fo
 
     for id in ids:
         about = [json.loads(line) for line in lines if f"job-{id}" in line]
-        assert {line["logger"] for line in about} == {"models.diffusion.open_jobs", "server.pool.worker"}
+        assert {line["logger"] for line in about} == {"models.diffusion.open_jobs", "server.pool.worker.worker"}
         assert {line["request_id"] for line in about} == {f"request-{id}"}
 
 

@@ -14,7 +14,7 @@ COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
 
 PROCESS = """
 import json, sys
-import server.interleave.interceptor, server.pool.redis, server.observe.requests
+import server.interleave.interceptor, server.pool.redis.pool, server.observe.requests
 from opentelemetry import trace
 from server.observe.tracing import carrier, configure_tracing, tracer
 on = configure_tracing("dreamserve-test")

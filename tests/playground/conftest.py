@@ -14,7 +14,8 @@ from playwright.async_api import Browser, async_playwright
 from tests.api.serving import on_socket
 from tests.playground.chromium import ARGUMENTS, NOT_FOUND, find_chromium
 from tests.playground.visit import Visit, visit_of
-from tests.scripted import ScriptedEngine, ScriptedPool
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.pool import ScriptedPool
 
 WINDOW = {"width": 1120, "height": 800}
 

@@ -11,7 +11,8 @@ from tests.api.serving import scripted_engine
 from tests.playground.conftest import OpenPlayground
 from tests.playground.test_answers import warm_up
 from tests.playground.test_parameters import PHONE
-from tests.scripted import DREAM, EOS, Gate, ScriptedPool, drawing
+from tests.scripted.pool import ScriptedPool, drawing
+from tests.scripted.script import DREAM, EOS, Gate
 
 LONG = "A word of one hundred letters: " + "m" * 100 + "."
 

@@ -4,10 +4,11 @@ from typing import Any
 
 from playwright.async_api import Locator, expect
 
-from server.pool.base import Completed, Preview, Progress, Queued, RenderError
+from server.pool.base import Completed, Preview, Progress, Queued, RenderError, RenderJob
 from tests.api.serving import scripted_engine
 from tests.playground.conftest import OpenPlayground
-from tests.scripted import DREAM, EOS, Gate, JobItem, RenderJob, ScriptedPool, drawing, rendered
+from tests.scripted.pool import JobItem, ScriptedPool, drawing, rendered
+from tests.scripted.script import DREAM, EOS, Gate
 
 
 def warm_up(job: RenderJob) -> list[JobItem]:

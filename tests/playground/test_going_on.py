@@ -2,13 +2,15 @@
 
 from playwright.async_api import Route, expect
 
-from server.pool.base import Completed, Preview, Progress, Queued
+from server.pool.base import Completed, Preview, Progress, Queued, RenderJob
+from server.stored_documents import delete_document
 from tests.api.serving import scripted_engine, until
 from tests.cutting_proxy import CuttingProxy
 from tests.playground.conftest import WINDOW, OpenPlayground
 from tests.playground.test_answers import is_loaded, warm_up
 from tests.playground.visit import visit_of
-from tests.scripted import DREAM, EOS, Gate, JobItem, RenderJob, ScriptedPool, rendered
+from tests.scripted.pool import JobItem, ScriptedPool, rendered
+from tests.scripted.script import DREAM, EOS, Gate
 
 
 async def test_stop_ends_the_answer_and_leaves_what_there_is(playground: OpenPlayground) -> None:
@@ -97,7 +99,7 @@ async def test_a_document_that_the_server_no_longer_has_ends_with_that(playgroun
         await expect(visit.texts).to_have_count(2)
         document = next(iter(visit.app.service.documents))
         await visit.page.goto("about:blank")
-        await visit.app.service.delete(document.id)
+        await delete_document(visit.app.service.journal, visit.app.service.files, document.id)
         visit.problems.clear()
         await visit.page.goto(visit.address)
 

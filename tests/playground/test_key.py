@@ -16,7 +16,7 @@ from tests.playground.conftest import OpenPlayground
 from tests.playground.test_accessibility import violations
 from tests.playground.test_taking_along import copied
 from tests.playground.visit import Visit
-from tests.scripted import EOS
+from tests.scripted.script import EOS
 
 EVERYTHING_KEPT = "JSON.stringify([localStorage, document.cookie, document.documentElement.outerHTML, location.href])"
 

@@ -6,7 +6,7 @@ from playwright.async_api import expect
 
 from tests.api.serving import scripted_engine
 from tests.playground.conftest import OpenPlayground
-from tests.scripted import DREAM, EOS
+from tests.scripted.script import DREAM, EOS
 
 CHOSEN = {
     "Tokens at most": "50",

@@ -8,7 +8,7 @@ from playwright.async_api import expect
 
 from tests.api.serving import scripted_engine
 from tests.playground.conftest import OpenPlayground
-from tests.scripted import DREAM, EOS
+from tests.scripted.script import DREAM, EOS
 
 PASTE = """([name, content]) => {
     const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));

@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from tests.api.serving import scripted_engine
 from tests.playground.conftest import OpenPlayground
 from tests.playground.visit import Visit
-from tests.scripted import DREAM, EOS
+from tests.scripted.script import DREAM, EOS
 
 PROMPT = 'Draw what\'s "red" — `$HOME` \\ 🎨.'
 STORY = (["Here is red.", DREAM], [" Done.", EOS])

@@ -1,7 +1,6 @@
 """Real Redis servers for the tests of the pool. Tests share one and keep apart by their namespaces."""
 
 import ssl
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import pytest
 import trustme
 from redis.asyncio import Redis
 
-from server.pool import worker
 from server.pool.connection import connect
+from server.pool.worker import worker
 from tests.cutting_proxy import CuttingProxy
 from tests.pool.deployment import Deployment
 from tests.redis_server import HOST, RedisServer
@@ -18,30 +17,10 @@ from tests.tiny_diffusion import random_decoder
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    """Shared: no test stops it, freezes it or looks beyond its own namespace."""
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def own_redis_server() -> Iterator[RedisServer]:
-    """For one test, which may do to it what it likes."""
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[RedisServer]:
     """Shared: one node that holds all slots and refuses commands over several of them."""
     with RedisServer(cluster=True) as server:
         yield server
-
-
-@pytest.fixture
-def namespace() -> str:
-    """That no other test uses."""
-    return f"test-{uuid.uuid4().hex}"
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from server.pool.connection import connect, dedicated
 from server.pool.queue.consumer import Consumer
 from server.pool.queue.keys import GROUP, Keys
 from server.pool.queue.producer import Producer
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from server.pool.wire import JobLimits
-from server.pool.worker import Worker
+from server.pool.worker.worker import Worker
 from server.settings import RedisSettings
 from tests.pool.rendering import eventually
 from tests.tiny_diffusion import EVERY_PREVIEW, STATES_SHAPE, random_states
@@ -37,7 +37,7 @@ class RunningWorker:
 
     Attributes:
         id: of the worker.
-        worker: see :class:`~server.pool.worker.Worker`.
+        worker: see :class:`~server.pool.worker.worker.Worker`.
         stop: set, it drains.
         task: its run, which ends after that or raises.
     """

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import msgpack
 import pytest
 
-from server.pool import redis as redis_pool
 from server.pool.base import Completed, Progress, RenderError
-from server.pool.redis import RedisPool
-from server.pool.wire import Message, Stored, encode_job, encode_message, states_digest
+from server.pool.redis import submission
+from server.pool.redis.pool import RedisPool
+from server.pool.wire import Message, Stored, encode_job, encode_message, encode_states, states_digest
 from tests.pool.deployment import EMPTY_PROMPT, MAX_STEPS, Deployment, RunningWorker
 from tests.pool.rendering import FOR_EVER_S, begun, eventually, failure, picture, rendered
 from tests.tiny_diffusion import make_render_job, random_states
@@ -123,7 +123,7 @@ async def test_a_body_that_is_no_job_for_this_worker_is_refused_with_a_reason(
     reason: str,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(redis_pool, "encode_job", lambda *_: body)
+        patch.setattr(submission, "encode_job", lambda *_: body)
         with pytest.raises(RenderError, match=reason) as error:
             await rendered(pool, make_render_job("a"))
     assert error.value.code == "invalid_job"
@@ -150,7 +150,7 @@ async def test_other_states_in_the_place_of_shared_ones_are_refused(deployment: 
     rendering = pool.render(make_render_job("a"))
     await anext(rendering)
     stranger = deployment.producer("stranger")
-    await stranger.share_states(DIGEST, redis_pool.encode_states(random_states(5)))
+    await stranger.share_states(DIGEST, encode_states(random_states(5)))
     await deployment.worker()
     [*_, last] = [update async for update in rendering]
     assert isinstance(last, Completed)

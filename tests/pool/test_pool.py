@@ -12,9 +12,9 @@ import torch
 
 from models.diffusion.decoder import DiffusionDecoder
 from models.diffusion.stats import EngineStats
-from server.pool import worker
 from server.pool.base import Completed, DiffusionPool, Preview, Progress, Queued, RenderError
 from server.pool.local import LocalPool
+from server.pool.worker import worker
 from tests.pool.deployment import EMPTY_PROMPT, MAX_BATCH, Deployment
 from tests.pool.rendering import Rendering, begun, eventually, failure, picture, rendered, same_picture
 from tests.redis_server import RedisServer

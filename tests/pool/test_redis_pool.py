@@ -3,9 +3,10 @@
 import pytest
 
 from models.diffusion.step_times import StepTimes
+from server.observe.metrics import POOL_RESUBMITTED, POOL_SUBMISSIONS_FAILED
 from server.pool.base import Completed, PoolDeadError, PoolLoad, Queued
 from server.pool.queue.producer import Producer
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from server.pool.wire import WorkerInfo, encode_worker
 from tests.pool.deployment import MAX_BATCH, Deployment
 from tests.pool.rendering import Rendering, begun, eventually, failure, picture, rendered, same_picture
@@ -169,11 +170,13 @@ async def test_an_end_of_which_the_message_was_lost_is_found(deployment: Deploym
 
 
 async def test_a_job_that_redis_lost_is_submitted_again(deployment: Deployment) -> None:
+    before = POOL_RESUBMITTED._value.get()
     pool = await deployment.server(lease_s=0.5)
     async with begun(pool, make_render_job("a")) as [rendering]:
         await deployment.client.delete(deployment.keys.job("a"), deployment.keys.jobs("normal"))
         await deployment.worker()
         assert isinstance([update async for update in rendering][-1], Completed)
+    assert POOL_RESUBMITTED._value.get() > before
 
 
 async def test_the_stream_of_replies_is_trimmed_and_goes_with_its_server(deployment: Deployment) -> None:
@@ -231,7 +234,9 @@ async def test_a_redis_that_evicts_what_jobs_refer_to_is_asked_now_and_then_and_
         shared.append(digest)
 
     monkeypatch.setattr(Producer, "share_states", evicted_at_once)
+    before = POOL_SUBMISSIONS_FAILED._value.get()
     pool = await deployment.server(patience_s=0.3)
     assert await failure(pool.render(make_render_job("a"))) == "unavailable"
     assert 1 < len(shared) <= 4
+    assert POOL_SUBMISSIONS_FAILED._value.get() == before + len(shared) - 1, "those that were tried again"
     await pool.health()

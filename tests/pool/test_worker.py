@@ -12,7 +12,7 @@ from server.pool.queue.consumer import Consumer
 from server.pool.queue.keys import GROUP
 from server.pool.queue.producer import Submission
 from server.pool.wire import decode_worker, encode_job
-from server.pool.worker import WorkerError
+from server.pool.worker.worker import WorkerError
 from tests.pool.deployment import EMPTY_PROMPT, MAX_BATCH, Deployment, RunningWorker
 from tests.pool.rendering import begun, eventually, failure, picture, rendered, same_picture
 from tests.tiny_diffusion import make_render_job, random_decoder

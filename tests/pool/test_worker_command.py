@@ -34,7 +34,8 @@ CALIBRATE = """
 import json, resource, sys, time
 began = time.perf_counter()
 from server import cli
-from server.pool import drawing, worker_command
+from server.pool import drawing
+from server.pool.worker import command as worker_command
 imported = time.perf_counter() - began
 drawing.CALIBRATED_UP_TO = 2
 try:

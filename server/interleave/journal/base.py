@@ -142,11 +142,11 @@ class Journal(Protocol):
     def open(self, record: Record) -> Outlet:
         """Where the events of a new document go."""
 
-    def follow(self, document_id: str, after: int | None) -> AsyncGenerator[DocumentEvent, None]:
+    async def follow(self, document_id: str, after: int | None) -> AsyncGenerator[DocumentEvent, None]:
         """The events of a document after a sequence number, up to its last; waits for those still to come.
 
         Raises:
-            JournalError: the next event cannot be read now, or at all.
+            JournalError: there is no such document; from the generator, the next event cannot be read now, or at all.
         """
 
     async def events_so_far(self, document_id: str) -> list[DocumentEvent]:
@@ -171,10 +171,10 @@ class Journal(Protocol):
         """
 
     async def delete(self, document_id: str) -> None:
-        """Forget a document; one that is being made is cancelled.
+        """Forget a document that has ended.
 
         Raises:
-            JournalError: there is no such document, or the process that makes it does not answer.
+            JournalError: there is no such document, it has not ended, or the process that made it does not answer.
         """
 
     def release_readers(self) -> None:

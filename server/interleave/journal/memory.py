@@ -8,6 +8,7 @@ from math import inf
 from server.interleave.events import CANCELLED, DocumentEvent
 from server.interleave.journal.base import (
     DocumentNotFoundError,
+    JournalError,
     JournalLoad,
     JournalUnavailableError,
     Record,
@@ -69,7 +70,7 @@ class MemoryJournal:
         """The log of a document, if it is here."""
         return self._logs.get(document_id)
 
-    def follow(self, document_id: str, after: int | None) -> AsyncGenerator[DocumentEvent, None]:
+    async def follow(self, document_id: str, after: int | None) -> AsyncGenerator[DocumentEvent, None]:
         return self._require(document_id).follow(after)
 
     async def events_so_far(self, document_id: str) -> list[DocumentEvent]:
@@ -94,7 +95,8 @@ class MemoryJournal:
             raise JournalUnavailableError(f"document {document_id!r} has not ended within {END_LIMIT_S:g} s") from None
 
     async def delete(self, document_id: str) -> None:
-        await self.cancel(document_id)
+        if not self._require(document_id).ended:
+            raise JournalError(f"document {document_id!r} is still being made")
         self.drop(document_id)
 
     def release_readers(self) -> None:

@@ -86,8 +86,8 @@ class RedisJournal:
     def open(self, record: Record) -> DocumentLog:
         return self._local.open(record)
 
-    def follow(self, document_id: str, after: int | None) -> AsyncGenerator[DocumentEvent, None]:
-        return self._keeper(document_id).follow(document_id, after)
+    async def follow(self, document_id: str, after: int | None) -> AsyncGenerator[DocumentEvent, None]:
+        return await self._keeper(document_id).follow(document_id, after)
 
     async def events_so_far(self, document_id: str) -> list[DocumentEvent]:
         return await self._keeper(document_id).events_so_far(document_id)

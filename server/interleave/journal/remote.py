@@ -72,8 +72,13 @@ class RemoteDocuments:
         self._released = False
 
     async def follow(self, document_id: str, after: int | None) -> AsyncGenerator[DocumentEvent, None]:
-        place = first_wanted(after)
         owner = await self._patiently(self._owner, document_id)
+        return self._events_after(document_id, after, owner)
+
+    async def _events_after(
+        self, document_id: str, after: int | None, owner: str
+    ) -> AsyncGenerator[DocumentEvent, None]:
+        place = first_wanted(after)
         absence = Absence(self._absence_s)
         see_again_at = -inf
         while not self._released:
@@ -81,8 +86,6 @@ class RemoteDocuments:
                 try:
                     latest = await self._patiently(self._see, document_id, owner)
                 except DocumentNotFoundError:
-                    if place == first_wanted(after):
-                        raise
                     yield DocumentFailed(place, CANCELLED, "the document was deleted", Usage())
                     return
                 if is_last(latest) and latest.sequence < place:
@@ -144,7 +147,6 @@ class RemoteDocuments:
         async def gone() -> bool:
             return not await self._client.exists(self._keys.record(document_id))
 
-        await self.cancel(document_id)
         with reachable():
             owner = await self._owner(document_id)
             if not await self._insist(owner, Wish.DELETE, document_id, gone):

@@ -53,6 +53,12 @@ async def read(events: AsyncGenerator[DocumentEvent, None], count: int | None = 
     return taken
 
 
+async def forget(journal: Journal, document_id: str = "doc") -> None:
+    """Have a journal end a document and delete it."""
+    await journal.cancel(document_id)
+    await journal.delete(document_id)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Return when something holds that no event tells of."""
     async with asyncio.timeout(20):

@@ -10,7 +10,7 @@ from server.interleave.events import DocumentEvent, DocumentFailed, DocumentStar
 from server.interleave.journal.base import SERVER_LOST, JournalUnavailableError
 from server.interleave.journal.keys import read_entry
 from server.observe.metrics import JOURNAL_MIRRORS_GIVEN_UP
-from tests.interleave.journal.documents import STORY, read, until
+from tests.interleave.journal.documents import STORY, forget, read, until
 from tests.interleave.journal.sharing import is_forgotten, looking_into, process, process_behind_proxy
 from tests.redis_server import RedisServer
 
@@ -48,8 +48,8 @@ async def test_a_document_whose_process_dies_ends_alike_for_all_its_readers(
     ):
         owner.maker.begin(owner.journal)
         owner.maker.make(count=2)
-        readings = [asyncio.create_task(read(p.journal.follow("doc", None))) for p in (one, one, two)]
-        await read(two.journal.follow("doc", None), 3)
+        readings = [asyncio.create_task(read(await p.journal.follow("doc", None))) for p in (one, one, two)]
+        await read(await two.journal.follow("doc", None), 3)
         await proxy.refuse()
         first, *others = await asyncio.gather(*readings)
 
@@ -70,7 +70,7 @@ async def test_whoever_asks_for_a_document_of_a_dead_process_finds_that_it_has_e
         process_behind_proxy(redis_server, namespace) as (owner, proxy),
     ):
         owner.maker.begin(owner.journal)
-        await read(other.journal.follow("doc", None), 1)
+        await read(await other.journal.follow("doc", None), 1)
         await proxy.refuse()
         await sign_of_life_is_gone(redis_server.url, namespace)
         await getattr(other.journal, ask)("doc")
@@ -89,12 +89,12 @@ async def test_a_reader_who_saw_more_than_redis_did_is_told_of_the_loss_too(
         process_behind_proxy(redis_server, namespace) as (owner, proxy),
     ):
         owner.maker.begin(owner.journal)
-        await read(other.journal.follow("doc", None), 1)
+        await read(await other.journal.follow("doc", None), 1)
         await proxy.refuse()
         owner.maker.make(count=3)
-        ahead = await read(owner.journal.follow("doc", None), 4)
-        behind = await read(other.journal.follow("doc", 0))
-        resumed = await read(other.journal.follow("doc", ahead[-1].sequence))
+        ahead = await read(await owner.journal.follow("doc", None), 4)
+        behind = await read(await other.journal.follow("doc", 0))
+        resumed = await read(await other.journal.follow("doc", ahead[-1].sequence))
 
     assert [event.sequence for event in behind] == [1]
     assert [event.sequence for event in resumed] == [4]
@@ -111,9 +111,9 @@ async def test_a_process_that_was_taken_for_dead_accepts_the_end_that_others_saw
         process_behind_proxy(redis_server, namespace) as (owner, proxy),
     ):
         owner.maker.begin(owner.journal)
-        await read(other.journal.follow("doc", None), 1)
+        await read(await other.journal.follow("doc", None), 1)
         await proxy.refuse()
-        lost = await read(other.journal.follow("doc", None))
+        lost = await read(await other.journal.follow("doc", None))
         owner.maker.make(count=made)
         await proxy.heal()
         await until(lambda: bool(owner.maker.ended))
@@ -132,14 +132,14 @@ async def test_while_redis_is_away_readers_here_go_on_and_readers_elsewhere_wait
         process_behind_proxy(redis_server, namespace) as (other, others_proxy),
     ):
         owner.maker.begin(owner.journal)
-        elsewhere = other.journal.follow("doc", None)
+        elsewhere = await other.journal.follow("doc", None)
         seen = [await anext(elsewhere)]
         await owners_proxy.refuse()
         await others_proxy.refuse()
         waiting = asyncio.create_task(read(elsewhere))
         owner.maker.make()
 
-        assert await read(owner.journal.follow("doc", None)) == list(STORY)
+        assert await read(await owner.journal.follow("doc", None)) == list(STORY)
         assert owner.journal.load().mirror_lag_s > 0
         for _ in range(3):  # longer than a reader tries to connect
             with pytest.raises(JournalUnavailableError):
@@ -156,7 +156,7 @@ async def test_a_reader_does_not_wait_for_redis_for_ever(redis_server: RedisServ
         process_behind_proxy(redis_server, namespace, patience_s=0.05) as (other, proxy),
     ):
         owner.maker.begin(owner.journal)
-        reader = other.journal.follow("doc", None)
+        reader = await other.journal.follow("doc", None)
         await anext(reader)
         await proxy.refuse()
 
@@ -173,7 +173,7 @@ async def test_documents_that_waited_too_long_for_redis_are_read_here_only(
         process_behind_proxy(redis_server, namespace, patience_s=0.05) as (owner, proxy),
     ):
         owner.maker.begin(owner.journal, "given-up")
-        await read(other.journal.follow("given-up", None), 1)
+        await read(await other.journal.follow("given-up", None), 1)
         await proxy.refuse()
         owner.maker.make("given-up", count=2)
         await until(lambda: JOURNAL_MIRRORS_GIVEN_UP._value.get() == given_up + 1)
@@ -182,8 +182,8 @@ async def test_documents_that_waited_too_long_for_redis_are_read_here_only(
         owner.maker.begin(owner.journal, "next")
         owner.maker.make("next")
 
-        assert await read(owner.journal.follow("given-up", None)) == list(STORY)
-        assert await read(other.journal.follow("next", None)) == list(STORY)
+        assert await read(await owner.journal.follow("given-up", None)) == list(STORY)
+        assert await read(await other.journal.follow("next", None)) == list(STORY)
         assert await is_forgotten(other.journal, "given-up")
     assert "given-up can be read in this process only" in caplog.text
 
@@ -196,18 +196,18 @@ async def test_a_redis_that_lost_its_data_gets_the_running_documents_again(
         owner.maker.begin(owner.journal, "silent")
         owner.maker.begin(owner.journal, "busy")
         for document_id in ("silent", "busy"):
-            await read(other.journal.follow(document_id, None), 1)
+            await read(await other.journal.follow(document_id, None), 1)
         await asyncio.to_thread(own_redis_server.restart, keep_data=False)
         owner.maker.make("busy", count=2)
 
-        assert await read(other.journal.follow("busy", None), 3) == list(STORY[:3])
+        assert await read(await other.journal.follow("busy", None), 3) == list(STORY[:3])
         async with looking_into(url, namespace) as (client, keys):
             async with asyncio.timeout(20):
                 while not await client.exists(keys.events("silent")):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         for document_id in ("silent", "busy"):
             owner.maker.make(document_id)
-            assert await read(other.journal.follow(document_id, None)) == list(STORY)
+            assert await read(await other.journal.follow(document_id, None)) == list(STORY)
 
 
 async def test_a_document_that_is_deleted_while_it_is_renewed_does_not_come_back(
@@ -219,16 +219,16 @@ async def test_a_document_that_is_deleted_while_it_is_renewed_does_not_come_back
         looking_into(redis_server.url, namespace) as (client, keys),
     ):
         owner.maker.begin(owner.journal)
-        await read(other.journal.follow("doc", None), 1)
+        await read(await other.journal.follow("doc", None), 1)
         proxy.black_hole()
         await client.delete(*keys.of_document("doc"))
         renewing = asyncio.create_task(owner.journal._mirror.renew())
-        deleting = asyncio.create_task(owner.journal.delete("doc"))
+        deleting = asyncio.create_task(forget(owner.journal))
         await until(lambda: owner.journal.load().documents == 0)
         await proxy.heal()
         await asyncio.gather(renewing, deleting)
         owner.maker.begin(owner.journal, "next")
-        await read(other.journal.follow("next", None), 1)
+        await read(await other.journal.follow("next", None), 1)
 
         assert [await client.exists(key) for key in keys.of_document("doc")] == [0, 0]
 
@@ -245,12 +245,12 @@ async def test_a_document_that_is_deleted_while_it_is_written_does_not_come_back
         proxy.black_hole()
         owner.maker.begin(owner.journal)
         await asyncio.sleep(0.05)  # whether it is under way by now or not, it must not come back
-        deleting = asyncio.create_task(owner.journal.delete("doc"))
+        deleting = asyncio.create_task(forget(owner.journal))
         await until(lambda: owner.journal.load().documents == 0)
         await proxy.heal()
         await deleting
         owner.maker.begin(owner.journal, "next")
-        await read(other.journal.follow("next", None), 1)
+        await read(await other.journal.follow("next", None), 1)
 
         assert [await client.exists(key) for key in keys.of_document("doc")] == [0, 0]
 
@@ -259,7 +259,7 @@ async def test_a_redis_that_is_full_is_waited_for(own_redis_server: RedisServer,
     url = own_redis_server.url
     async with process(url, namespace) as owner, process(url, namespace) as other:
         owner.maker.begin(owner.journal)
-        reader = other.journal.follow("doc", None)
+        reader = await other.journal.follow("doc", None)
         seen = [await anext(reader)]
         async with looking_into(url, namespace) as (client, _):
             await client.config_set("maxmemory", "1")
@@ -306,14 +306,14 @@ async def test_what_is_no_event_in_redis_is_written_again(redis_server: RedisSer
         looking_into(redis_server.url, namespace) as (client, keys),
     ):
         owner.maker.begin(owner.journal)
-        await read(other.journal.follow("doc", None), 1)
+        await read(await other.journal.follow("doc", None), 1)
         await proxy.refuse()
         await client.xadd(keys.events("doc"), {"event": b"?"}, id="2-0")
         owner.maker.make()
         await proxy.heal()
         await until(lambda: owner.journal.load().mirror_lag_s == 0)
 
-        assert await read(other.journal.follow("doc", None)) == list(STORY)
+        assert await read(await other.journal.follow("doc", None)) == list(STORY)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -327,7 +327,7 @@ async def test_connections_that_break_while_events_are_written_lose_none_and_wri
         process_behind_proxy(redis_server, namespace) as (owner, proxy),
     ):
         outlet = owner.maker.begin(owner.journal)
-        reading = asyncio.create_task(read(other.journal.follow("doc", None), len(events)))
+        reading = asyncio.create_task(read(await other.journal.follow("doc", None), len(events)))
         for event in events[1:]:
             outlet.put(event)
             if random.random() < 0.3:

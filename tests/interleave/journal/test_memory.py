@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from server.interleave.events import CANCELLED
-from server.interleave.journal.base import DocumentNotFoundError, JournalUnavailableError
+from server.interleave.journal.base import DocumentNotFoundError, JournalError, JournalUnavailableError
 from server.interleave.journal.memory import MemoryJournal
 from server.settings import JournalSettings
-from tests.interleave.journal.documents import STORY, Maker, large, put, read, until
+from tests.interleave.journal.documents import STORY, Maker, forget, large, put, read, until
 
 
 @asynccontextmanager
@@ -36,7 +36,11 @@ async def test_a_document_can_be_read_again_and_again() -> None:
         maker.make()
 
         assert await journal.events_so_far("doc") == list(STORY)
-        assert await read(journal.follow("doc", None)) == await read(journal.follow("doc", None)) == list(STORY)
+        assert (
+            await read(await journal.follow("doc", None))
+            == await read(await journal.follow("doc", None))
+            == list(STORY)
+        )
         stored = await journal.stored("doc")
 
     assert (stored.id, stored.surface, stored.request, stored.created) == ("doc", "interleaved", {"n": 1}, 1)
@@ -47,7 +51,7 @@ async def test_a_document_can_be_read_again_and_again() -> None:
 async def test_an_unknown_document_is_not_found(ask: str) -> None:
     async with opened(Maker()) as journal:
         asked: dict[str, Callable[[], Any]] = {
-            "follow": lambda: read(journal.follow("other", None)),
+            "follow": lambda: journal.follow("other", None),
             "events_so_far": lambda: journal.events_so_far("other"),
             "stored": lambda: journal.stored("other"),
             "cancel": lambda: journal.cancel("other"),
@@ -114,7 +118,7 @@ async def test_a_document_that_is_read_is_not_abandoned_until_its_reader_has_lef
     async with opened(maker, abandon_after_s=0.01) as journal:
         maker.begin(journal, "other")
         maker.begin(journal, "read")
-        reader = journal.follow("read", None)
+        reader = await journal.follow("read", None)
         await anext(reader)
         await until(lambda: bool(maker.ended))  # the other's clock began before and ran as long
         assert [document_id for document_id, *_ in maker.ended] == ["other"]
@@ -163,7 +167,7 @@ async def test_a_document_that_is_cancelled_has_its_end_when_that_is_done() -> N
 
         assert [code for _, code, _ in maker.ended] == [CANCELLED]
         assert (await journal.stored("doc")).status == "cancelled"
-        assert len(await read(journal.follow("doc", None))) == 2
+        assert len(await read(await journal.follow("doc", None))) == 2
 
 
 async def test_cancelling_waits_for_the_end_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,11 +185,22 @@ async def test_a_document_that_is_deleted_is_gone_but_for_those_who_read_it() ->
     async with opened(maker) as journal:
         maker.begin(journal)
         maker.make(count=3)
-        reader = journal.follow("doc", None)
+        reader = await journal.follow("doc", None)
         await anext(reader)
-        await journal.delete("doc")
+        await forget(journal)
 
         with pytest.raises(DocumentNotFoundError):
             await journal.stored("doc")
         assert [event.sequence for event in await read(reader)] == [1, 2, 3, 4]
         assert journal.load().documents == journal.load().bytes == 0
+
+
+async def test_a_document_that_is_being_made_is_not_deleted() -> None:
+    maker = Maker()
+    async with opened(maker) as journal:
+        maker.begin(journal)
+        with pytest.raises(JournalError, match="still being made"):
+            await journal.delete("doc")
+        maker.make()
+
+        assert (await journal.stored("doc")).status == "completed"

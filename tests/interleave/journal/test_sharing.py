@@ -11,7 +11,7 @@ from server.interleave.events import CANCELLED, DocumentEvent, TextDelta, status
 from server.interleave.journal.base import DocumentNotFoundError, JournalTruncatedError
 from server.interleave.journal.keys import read_entry
 from server.interleave.journal.memory import MemoryJournal
-from tests.interleave.journal.documents import STORY, large, put, read, until
+from tests.interleave.journal.documents import STORY, forget, large, put, read, until
 from tests.interleave.journal.sharing import is_forgotten, looking_into, process
 from tests.redis_server import RedisServer
 
@@ -26,7 +26,7 @@ def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 async def test_a_document_is_read_elsewhere_while_it_is_made(redis: RedisServer, namespace: str) -> None:
     async with process(redis.url, namespace) as owner, process(redis.url, namespace) as other:
         owner.maker.begin(owner.journal)
-        reader = other.journal.follow("doc", None)
+        reader = await other.journal.follow("doc", None)
         assert await anext(reader) == STORY[0]
         assert (await other.journal.stored("doc")).status == "in_progress"
         for event in STORY[1:]:
@@ -44,9 +44,9 @@ async def test_a_document_outlives_the_process_that_made_it(redis: RedisServer, 
             owner.maker.begin(owner.journal)
             owner.maker.make()
 
-        assert await read(other.journal.follow("doc", None)) == list(STORY)
-        assert await read(other.journal.follow("doc", 2)) == list(STORY[3:])
-        assert await read(other.journal.follow("doc", 5)) == []
+        assert await read(await other.journal.follow("doc", None)) == list(STORY)
+        assert await read(await other.journal.follow("doc", 2)) == list(STORY[3:])
+        assert await read(await other.journal.follow("doc", 5)) == []
         assert (await other.journal.stored("doc")).status == "completed"
 
 
@@ -72,10 +72,10 @@ async def test_two_readers_elsewhere_see_the_same(redis_server: RedisServer, nam
     async with process(url, namespace) as owner, process(url, namespace) as one, process(url, namespace) as two:
         owner.maker.begin(owner.journal)
         readings = [
-            asyncio.create_task(read(journal.follow("doc", None)))
+            asyncio.create_task(read(await journal.follow("doc", None)))
             for journal in (owner.journal, one.journal, one.journal, two.journal)
         ]
-        await read(one.journal.follow("doc", None), 1)
+        await read(await one.journal.follow("doc", None), 1)
         owner.maker.make()
 
         assert await asyncio.gather(*readings) == [list(STORY)] * 4
@@ -90,7 +90,7 @@ async def test_a_long_document_of_large_pictures_is_read_elsewhere(redis_server:
     async with process(redis_server.url, namespace) as owner, process(redis_server.url, namespace) as other:
         put(owner.maker.begin(owner.journal), events[1:])
 
-        assert await read(other.journal.follow("doc", None)) == events
+        assert await read(await other.journal.follow("doc", None)) == events
         assert await other.journal.events_so_far("doc") == events
 
 
@@ -103,18 +103,18 @@ async def test_a_document_of_no_process_is_not_found(
             with pytest.raises(DocumentNotFoundError):
                 await other.journal.stored(document_id)
             with pytest.raises(DocumentNotFoundError):
-                await read(other.journal.follow(document_id, None))
+                await read(await other.journal.follow(document_id, None))
 
 
 async def test_a_document_is_cancelled_from_elsewhere(redis: RedisServer, namespace: str) -> None:
     async with process(redis.url, namespace) as owner, process(redis.url, namespace) as other:
         owner.maker.begin(owner.journal)
-        reading = asyncio.create_task(read(other.journal.follow("doc", None)))
+        reading = asyncio.create_task(read(await other.journal.follow("doc", None)))
         await other.journal.cancel("doc")
         await other.journal.cancel("doc")
 
         assert [code for _, code, _ in owner.maker.ended] == [CANCELLED]
-        assert await reading == await read(owner.journal.follow("doc", None))
+        assert await reading == await read(await owner.journal.follow("doc", None))
         assert (await other.journal.stored("doc")).status == "cancelled"
 
 
@@ -124,7 +124,7 @@ async def test_a_document_is_deleted_from_elsewhere(redis: RedisServer, namespac
         owner.maker.begin(owner.journal)
         if ended:
             owner.maker.make()
-        await other.journal.delete("doc")
+        await forget(other.journal)
 
         for journal in (owner.journal, other.journal):
             assert await is_forgotten(journal, "doc")
@@ -134,7 +134,7 @@ async def test_a_document_that_its_own_process_deletes_is_gone_everywhere(redis:
     async with process(redis.url, namespace) as owner, process(redis.url, namespace) as other:
         owner.maker.begin(owner.journal)
         await other.journal.stored("doc")
-        await owner.journal.delete("doc")
+        await forget(owner.journal)
 
         assert await is_forgotten(other.journal, "doc")
     async with looking_into(redis.url, namespace) as (client, keys):
@@ -149,9 +149,9 @@ async def test_a_document_that_is_deleted_ends_for_its_readers_elsewhere(
         process(redis_server.url, namespace, abandon_after_s=0.3) as other,
     ):
         owner.maker.begin(owner.journal)
-        events = other.journal.follow("doc", None)
+        events = await other.journal.follow("doc", None)
         begin = await anext(events)
-        await owner.journal.delete("doc")
+        await forget(owner.journal)
         [end] = await read(events)
 
     assert (begin.sequence, end.sequence) == (0, 1)
@@ -163,7 +163,7 @@ async def test_a_document_of_a_process_that_has_left_is_deleted(redis_server: Re
         async with process(redis_server.url, namespace) as owner:
             owner.maker.begin(owner.journal)
             owner.maker.make()
-        await other.journal.delete("doc")
+        await forget(other.journal)
 
         assert await is_forgotten(other.journal, "doc")
 
@@ -178,7 +178,7 @@ async def test_a_reader_elsewhere_counts_as_one(
     async with process(url, namespace) as owner, process(url, namespace, abandon_after_s=0.3) as other:
         owner.maker.begin(owner.journal)
         seen.clear()
-        reading = asyncio.create_task(read(other.journal.follow("doc", None)))
+        reading = asyncio.create_task(read(await other.journal.follow("doc", None)))
         await until(lambda: seen[2:] != [])
         owner.maker.make()
 
@@ -193,13 +193,13 @@ async def test_what_is_not_kept_here_any_more_is_not_kept_there(redis_server: Re
         await other.journal.stored("doc")
         for n in range(1, 6):
             outlet.put(large(n, 10_000))
-        reader = other.journal.follow("doc", 3)
+        reader = await other.journal.follow("doc", 3)
 
         assert [(await anext(reader)).sequence for _ in range(2)] == [4, 5]
         await reader.aclose()
         assert (await other.journal.stored("doc")).first_kept == 4
         with pytest.raises(JournalTruncatedError):
-            await read(other.journal.follow("doc", 2))
+            await read(await other.journal.follow("doc", 2))
         with pytest.raises(JournalTruncatedError):
             await other.journal.events_so_far("doc")
 

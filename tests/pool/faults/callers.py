@@ -8,6 +8,7 @@ from typing import Any
 from models.diffusion.job import RenderedImage, RenderJob
 from server.pool.base import Completed, DiffusionPool, ImageUpdate, Progress, RenderError
 from server.pool.local import LocalPool
+from tests.pool.faults.line import Line
 from tests.pool.rendering import eventually, picture, same_picture
 from tests.tiny_diffusion import make_render_job, random_states
 
@@ -78,6 +79,14 @@ async def begun(*calls: Call) -> None:
     await eventually(lambda: any(call.progressed for call in calls))
 
 
+async def three_begun(pool: DiffusionPool, call: MakeCall, line: Line) -> list[Call]:
+    """Ask for three pictures, and wait until workers hold all of them and one is being drawn."""
+    calls = [call(pool, job_of(subject)) for subject in range(3)]
+    await line.until_held(3)
+    await begun(*calls)
+    return calls
+
+
 class QuietRun:
     """Draws the same jobs one by one, in this process, with nothing going wrong.
 
@@ -89,16 +98,16 @@ class QuietRun:
         self._pool = pool
         self._pictures: dict[tuple[object, ...], RenderedImage] = {}
 
-    async def check(self, call: Call) -> None:
-        """Fail unless a call brings the picture of a quiet run.
+    async def check(self, *calls: Call) -> None:
+        """Fail unless each of these calls brings the picture of a quiet run.
 
         A UNet call over other rows may differ in the last bits of its floats, which rounding to pixels can make 1 of
         255: the same as between any two batches.
         """
-        outcome = await call.outcome()
-        assert isinstance(outcome, Completed), f"no picture: {outcome!r}"
-        expected = await self._picture(call.job)
-        assert same_picture(outcome.image, expected)
+        for call in calls:
+            outcome = await call.outcome()
+            assert isinstance(outcome, Completed), f"no picture: {outcome!r}"
+            assert same_picture(outcome.image, await self._picture(call.job))
 
     async def _picture(self, job: RenderJob) -> RenderedImage:
         """Of a job made by :func:`job_of`."""

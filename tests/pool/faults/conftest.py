@@ -14,7 +14,7 @@ from server.pool.base import DiffusionPool
 from server.pool.connection import connect
 from server.pool.local import LocalPool
 from server.pool.queue.keys import Keys
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from tests.pool.faults.callers import EMPTY_PROMPT_SEED, Call, MakeCall, QuietRun
 from tests.pool.faults.fleet import MAX_BATCH, Fleet
 from tests.pool.faults.forks import do_the_imports

@@ -2,7 +2,7 @@
 
 from multiprocessing import get_context
 
-_IMPORTED_ONCE = ["server.cli", "server.pool.redis", "server.pool.worker_command"]
+_IMPORTED_ONCE = ["server.cli", "server.pool.redis.pool", "server.pool.worker.command"]
 
 forks = get_context("forkserver")
 forks.set_forkserver_preload(_IMPORTED_ONCE)

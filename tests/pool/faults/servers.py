@@ -8,7 +8,7 @@ from pathlib import Path
 from models.diffusion.description import DecoderDescription
 from models.diffusion.fingerprint import checkpoint_id
 from server.pool.drawing import job_limits
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from server.settings import LimitsSettings, RedisSettings
 from tests.pool.faults.callers import EMPTY_PROMPT_SEED, Call, job_of
 from tests.pool.faults.forks import forks

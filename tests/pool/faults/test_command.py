@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from tests.pool.faults.callers import MakeCall, QuietRun, job_of
 from tests.pool.faults.line import Line
 from tests.pool.faults.servers import NAMESPACE

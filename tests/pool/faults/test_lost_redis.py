@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from server.pool.base import RenderError
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from tests.cutting_proxy import CuttingProxy
-from tests.pool.faults.callers import MakeCall, QuietRun, begun, job_of
+from tests.pool.faults.callers import MakeCall, QuietRun, begun, job_of, three_begun
 from tests.pool.faults.fleet import MAX_BATCH, Fleet
 from tests.pool.faults.line import Line
 from tests.pool.faults.servers import SHORT_LEASE_S, OpenPool
@@ -55,8 +55,7 @@ async def test_a_redis_that_crashes_and_comes_back_with_its_data_costs_no_job(
     await eventually(noticed)
     await asyncio.to_thread(own_redis_server.start)
     fleet.brake.release()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
     await line.until_empty()
 
 
@@ -79,8 +78,7 @@ async def test_jobs_that_redis_has_forgotten_are_put_in_line_again(
     await begun(*calls)
     await asyncio.to_thread(own_redis_server.restart, keep_data=False)
     fleet.brake.release()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
     assert await line.dead_letters() == []
     await line.until_empty()
 
@@ -113,14 +111,11 @@ async def test_a_moment_without_connections_costs_nobody_anything(
     pool = await open_pool(url=through(way))
     fleet.brake.hold()
     await fleet.start(url=through(way))
-    calls = [call(pool, job_of(subject)) for subject in range(3)]
-    await line.until_held(3)
-    await begun(*calls)
+    calls = await three_begun(pool, call, line)
     await way.cut()
     fleet.brake.release()
     await way.cut()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
     await line.until_empty()
 
 
@@ -137,9 +132,7 @@ async def test_a_server_cut_off_for_longer_than_its_lease_still_gets_its_picture
     pool = await open_pool(url=through(way), lease_s=SHORT_LEASE_S)
     fleet.brake.hold()
     worker = await fleet.start()
-    calls = [call(pool, job_of(subject)) for subject in range(3)]
-    await line.until_held(3)
-    await begun(*calls)
+    calls = await three_begun(pool, call, line)
     await sever(way)
 
     async def all_expired() -> bool:
@@ -149,8 +142,7 @@ async def test_a_server_cut_off_for_longer_than_its_lease_still_gets_its_picture
     await worker.lets_go()
     await way.heal()
     fleet.brake.release()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
     await line.until_empty()
 
 
@@ -166,9 +158,7 @@ async def test_the_jobs_of_a_worker_that_is_cut_off_are_drawn_by_another_and_its
 ) -> None:
     fleet.brake.hold()
     lonely = await fleet.start(url=through(way))
-    calls = [call(pool, job_of(subject)) for subject in range(3)]
-    await line.until_held(3)
-    await begun(*calls)
+    calls = await three_begun(pool, call, line)
     await sever(way)
     fleet.brake.release()
 
@@ -177,8 +167,7 @@ async def test_the_jobs_of_a_worker_that_is_cut_off_are_drawn_by_another_and_its
 
     await eventually(drawn)
     other = await fleet.start()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
     assert await other.metric("dreamserve_worker_jobs_ended_total", outcome="completed") == 3
 
     await way.heal()
@@ -194,9 +183,7 @@ async def test_jobs_wait_for_room_in_a_full_redis(
 ) -> None:
     fleet.brake.hold()
     worker = await fleet.start()
-    running = [call(pool, job_of(subject)) for subject in range(3)]
-    await line.until_held(3)
-    await begun(*running)
+    running = await three_begun(pool, call, line)
     await line.fill()
     fleet.brake.release()
     errors = await worker.metric(REDIS_ERRORS)
@@ -233,8 +220,7 @@ async def test_what_could_not_be_stored_in_a_full_redis_is_drawn_again_however_o
 
     await eventually(handed_back)
     await line.make_room()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
     await line.until_empty()
 
 

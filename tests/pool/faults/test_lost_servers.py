@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from tests.pool.faults.callers import MakeCall, QuietRun, job_of
 from tests.pool.faults.fleet import Fleet
 from tests.pool.faults.line import Line
@@ -42,6 +42,5 @@ async def test_the_jobs_of_a_killed_server_are_dropped_and_those_of_another_are_
     await eventually(dropped)
     await eventually(those_of_the_other_are_left)
     fleet.brake.release()
-    for each in others:
-        await quiet.check(each)
+    await quiet.check(*others)
     await line.until_empty()

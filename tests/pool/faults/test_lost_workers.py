@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from server.pool.base import RenderError
-from server.pool.redis import RedisPool
+from server.pool.redis.pool import RedisPool
 from server.tasks import end
-from tests.pool.faults.callers import STEPS, MakeCall, QuietRun, begun, job_of
+from tests.pool.faults.callers import STEPS, MakeCall, QuietRun, begun, job_of, three_begun
 from tests.pool.faults.fleet import Fleet
 from tests.pool.faults.line import Line
 from tests.pool.faults.servers import SHORT_LEASE_S
@@ -40,14 +40,11 @@ async def test_the_jobs_of_a_killed_worker_are_drawn_by_another(
 ) -> None:
     fleet.brake.hold()
     worker = await fleet.start()
-    calls = [call(pool, job_of(subject)) for subject in range(3)]
-    await line.until_held(3)
-    await begun(*calls)
+    calls = await three_begun(pool, call, line)
     worker.kill()
     fleet.brake.release()
     await fleet.start()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
     await line.until_empty()
 
 
@@ -56,14 +53,11 @@ async def test_a_worker_that_slept_past_its_lease_lets_its_jobs_go_and_works_on(
 ) -> None:
     fleet.brake.hold()
     sleeper = await fleet.start()
-    calls = [call(pool, job_of(subject)) for subject in range(3)]
-    await line.until_held(3)
-    await begun(*calls)
+    calls = await three_begun(pool, call, line)
     sleeper.freeze()
     fleet.brake.release()
     other = await fleet.start()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
 
     fleet.brake.hold()
     sleeper.thaw()
@@ -84,14 +78,11 @@ async def test_what_a_sleeper_finishes_too_late_is_seen_by_nobody(
 ) -> None:
     fleet.brake.hold()
     sleeper = await fleet.start()
-    calls = [call(pool, job_of(subject)) for subject in range(3)]
-    await line.until_held(3)
-    await begun(*calls)
+    calls = await three_begun(pool, call, line)
     sleeper.freeze()
     fleet.brake.release()
     await fleet.start()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
 
     sleeper.thaw()
     await sleeper.lets_go()
@@ -105,15 +96,12 @@ async def test_a_worker_that_slept_past_its_lease_draws_on_what_nobody_took_from
 ) -> None:
     fleet.brake.hold()
     sleeper = await fleet.start()
-    calls = [call(pool, job_of(subject)) for subject in range(3)]
-    await line.until_held(3)
-    await begun(*calls)
+    calls = await three_begun(pool, call, line)
     sleeper.freeze()
     await line.until_all_leases_are_out(SHORT_LEASE_S)
     sleeper.thaw()
     fleet.brake.release()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
     assert await line.dead_letters() == []
     await line.until_empty()
 
@@ -134,8 +122,7 @@ async def test_a_worker_that_is_asked_to_leave_finishes_what_it_holds_and_takes_
     late = [call(pool, job_of(subject)) for subject in range(3)]
     other = await fleet.start()
     fleet.brake.release()
-    for each in held + late:
-        await quiet.check(each)
+    await quiet.check(*held, *late)
     assert await leaver.exit_code() == 0
     # One may have gone to the read that was already waiting for a job.
     assert await other.metric("dreamserve_worker_jobs_ended_total", outcome="completed") >= 2
@@ -147,9 +134,7 @@ async def test_a_worker_without_time_to_finish_hands_its_jobs_back_as_if_never_t
 ) -> None:
     fleet.brake.hold()
     leaver = await fleet.start(WORKER__DRAIN_S=0)
-    calls = [call(pool, job_of(subject)) for subject in range(3)]
-    await line.until_held(3)
-    await begun(*calls)
+    calls = await three_begun(pool, call, line)
     leaver.terminate()
 
     async def handed_back() -> bool:
@@ -160,8 +145,7 @@ async def test_a_worker_without_time_to_finish_hands_its_jobs_back_as_if_never_t
     assert await leaver.exit_code() == 0
     assert [await line.tries(each.job.id) for each in calls] == [0, 0, 0]
     other = await fleet.start()
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
     assert await other.metric(TAKEN_OVER) == 0
     await line.until_empty()
 
@@ -184,8 +168,7 @@ async def test_a_worker_whose_engine_died_hands_its_jobs_back_and_says_so_by_its
     last = await fleet.start(WORKER__MAX_TRIES=2)
     assert await last.exit_code() == 1
     await fleet.start(WORKER__MAX_TRIES=2)
-    for each in others:
-        await quiet.check(each)
+    await quiet.check(*others)
     outcome = await poison.outcome()
     assert isinstance(outcome, RenderError)
     assert outcome.code == "worker_lost"
@@ -203,8 +186,7 @@ async def test_a_job_that_kills_its_workers_is_given_up_and_takes_no_other_job_w
         await line.until_held(4)
         await begun(poison, *innocents)
         fleet.brake.release()
-        for each in innocents:
-            await quiet.check(each)
+        await quiet.check(*innocents)
         outcome = await poison.outcome()
     assert isinstance(outcome, RenderError)
     assert outcome.code == "worker_lost"

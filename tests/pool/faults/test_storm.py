@@ -26,8 +26,7 @@ async def test_every_job_ends_once_with_its_picture_while_worker_after_worker_is
         await eventually(partial(have_ended, calls, ends))
         workers.pop(0).kill()
         workers.append(await fleet.start())
-    for each in calls:
-        await quiet.check(each)
+    await quiet.check(*calls)
     await line.until_empty()
 
 

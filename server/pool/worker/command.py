@@ -10,8 +10,8 @@ from rich.table import Table
 from models.diffusion.step_times import StepTimes
 from server.pool.drawing import Drawing, load_drawing
 from server.pool.redis_url import safe_url
-from server.pool.worker import WorkerError
-from server.pool.worker_process import WorkerProcess
+from server.pool.worker.process import WorkerProcess
+from server.pool.worker.worker import WorkerError
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)

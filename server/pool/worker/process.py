@@ -14,7 +14,7 @@ from server.pool.connection import connect, dedicated
 from server.pool.drawing import Drawing, load_drawing
 from server.pool.queue.consumer import Consumer
 from server.pool.queue.keys import Keys
-from server.pool.worker import WAIT_S, Worker
+from server.pool.worker.worker import WAIT_S, Worker
 from server.settings import Settings
 
 

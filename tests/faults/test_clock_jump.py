@@ -17,6 +17,7 @@ from tests.pool.faults.line import Line
 DAY_S = 86400.0
 
 READS_THE_WALL_CLOCK = {
+    "dispatch.py": "when a document was stored, for its reader",
     "evaluation/conditions.py": "when a report was made",
     "files/filesystem.py": "the age of files, whose clock is that of the file system: nothing else outlives a process",
     "guard/rate_limits.py": "limits tells the end of a window in Unix time; what is left of it is the difference",
@@ -26,7 +27,7 @@ READS_THE_WALL_CLOCK = {
     "llm/prompt.py": "the date, for chat templates that ask for it",
     "observe/logging.py": "when a line was logged",
     "pool/spans.py": "when the spans of a trace began and ended: a jump within one bends the trace alone",
-    "service.py": "when the model was loaded and a document stored, for their readers",
+    "service.py": "when the model was loaded, for who asks",
 }
 """All of it, and what for."""
 

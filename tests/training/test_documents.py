@@ -253,7 +253,9 @@ def test_statements_hold_of_their_picture_and_name_one_shape_each() -> None:
         shown, text = document.answer
         scene = scene_of(shown)
         said = re.findall(r"[^.]+\.", text)
-        assert {statement.strip() for statement in said} <= set(statements_about(scene))
+        stated = {statement.strip() for statement in said}
+        assert stated - {f"The background is {scene.background}."} < stated
+        assert stated <= {f"The background is {scene.background}.", *statements_about(scene)}
         assert 1 < len(said) == len(set(said)) <= 10
 
 

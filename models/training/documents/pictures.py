@@ -3,7 +3,13 @@
 import random
 
 from models.training.documents.document import Document, Drawn, Shown, Turn
-from models.training.documents.questions import TOPICS, questions_about, sample_question, statements_about
+from models.training.documents.questions import (
+    TOPICS,
+    background_of,
+    questions_about,
+    sample_question,
+    statements_about,
+)
 from models.training.documents.requests import (
     ask_by_relation,
     ask_for_scene,
@@ -45,7 +51,8 @@ def statements(rng: random.Random) -> Document:
     """A bare picture and one statement after another about it: the densest way to learn what belongs to what."""
     scene = sample_scene(rng, rng.choices((1, 2, 3), SHAPES_LOOKED_AT)[0])
     about = statements_about(scene)
-    return Document(None, (Shown(scene), " ".join(rng.sample(about, min(MOST_STATEMENTS, len(about))))))
+    made = [background_of(scene), *rng.sample(about, min(MOST_STATEMENTS - 1, len(about)))]
+    return Document(None, (Shown(scene), " ".join(rng.sample(made, len(made)))))
 
 
 def looking(rng: random.Random) -> Document:

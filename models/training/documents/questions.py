@@ -101,9 +101,14 @@ def about_count(scene: Scene) -> list[Exchange]:
     return [("How many shapes are there?", answer), ("How many shapes do you see?", answer)]
 
 
+def background_of(scene: Scene) -> str:
+    """What tells the background."""
+    return f"The background is {scene.background}."
+
+
 def about_background(scene: Scene) -> list[Exchange]:
     """The background."""
-    answer = f"The background is {scene.background}."
+    answer = background_of(scene)
     return [("What color is the background?", answer), ("What is the background?", answer)]
 
 

@@ -2,7 +2,8 @@
 
 The service must have nothing else to do, one server and one worker. Steps of the language model are fitted to what
 passes between tokens at several numbers of callers and lengths of context, a prefilled token to the time before the
-first token of short and long prompts, denoising steps to pictures of many and few steps at several numbers of callers.
+first token of short and long prompts, denoising steps to pictures of many and few steps at several numbers of callers,
+the last of which is ``diffusion.max_batch``.
 """
 
 import argparse
@@ -90,16 +91,35 @@ async def measure_language_model(url: str, rng: random.Random, known: Known) -> 
 
 
 async def measure_painter(url: str, rng: random.Random, known: Known) -> Painter:
-    """Fit the times of its steps, and of what comes before and after them."""
-    few = await pictures_s(url, rng, FEW_STEPS, 1)
-    many = await pictures_s(url, rng, MANY_STEPS, 1)
-    alone = (many - few) / (MANY_STEPS - FEW_STEPS)
-    overhead = max(0.0, few - FEW_STEPS * alone)
-    times = [(1, alone)]
-    for callers in CALLERS[1:]:
-        together = (await pictures_s(url, rng, MANY_STEPS, callers) - overhead) / MANY_STEPS
-        times.append((callers, max(together, times[-1][1])))
-    return Painter(StepTimes(tuple(times)), known.steps, CALLERS[-1], hand_off_s=0.0, finish_s=overhead)
+    """Fit the times of its steps, and of what comes before and after them.
+
+    What grows with the steps of pictures is the step; what a worker that is never idle needs for each picture beside
+    its steps is the decoding; and what a picture alone takes beside both is the way there and back.
+    """
+    times: list[tuple[int, float]] = []
+    for callers in CALLERS[:-1]:
+        few, many = [await pictures_s(url, rng, steps, callers) for steps in (FEW_STEPS, MANY_STEPS)]
+        times.append((callers, max([per_step(few, many), *(seconds for _, seconds in times)])))
+        if callers == 1:
+            alone_s = few - FEW_STEPS * times[0][1]
+    full = CALLERS[-1]
+    few, many = [await saturated_s(url, rng, steps, full) for steps in (FEW_STEPS, MANY_STEPS)]
+    times.append((full, max(full * per_step(few, many), times[-1][1])))
+    decode_s = max(0.0, few - FEW_STEPS * per_step(few, many))
+    return Painter(StepTimes(tuple(times)), known.steps, full, 0.0, decode_s, max(0.0, alone_s - decode_s))
+
+
+def per_step(few_s: float, many_s: float) -> float:
+    """Of what grows with the number of steps, what one takes."""
+    return (many_s - few_s) / (MANY_STEPS - FEW_STEPS)
+
+
+async def saturated_s(url: str, rng: random.Random, steps: int, full: int) -> float:
+    """Seconds of a worker for each picture, while there are always more jobs than it draws together."""
+    recordings = await record_together(url, [drawing(rng, steps) for _ in range(2 * ROUNDS * full)], 3 * full)
+    asked = [recording.asked_s + at for recording in recordings for at in recording.asked_picture_s]
+    came = [recording.asked_s + at for recording in recordings for at in recording.picture_s]
+    return (max(came) - min(asked)) / len(came)
 
 
 async def pictures_s(url: str, rng: random.Random, steps: int, callers: int) -> float:

@@ -166,7 +166,11 @@ class Pool:
             seconds = painter.step_times.seconds(len(jobs))
             yield self._env.timeout(seconds)
             step += 1
-            while jobs and jobs[0][0] == step:
+            finished = 0
+            while finished < len(jobs) and jobs[finished][0] == step:
+                finished += 1
+            yield self._env.timeout(finished * painter.decode_s)
+            for _ in range(finished):
                 jobs.popleft()[1].succeed()
 
 

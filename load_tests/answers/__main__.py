@@ -34,7 +34,6 @@ CONCURRENCIES = (1, 4, 16)
 MAX_TOKENS = 160
 MAX_IMAGES = 3
 ANSWER_LIMIT_S = 600.0
-SETTINGS = {"DREAMSERVE_AUTH__ENABLED": "false"}
 PROGRAM = "transformers + diffusers"
 
 
@@ -163,7 +162,7 @@ def main() -> None:
         "pictures and steps as the checkpoint recommends",
         f"{scale.rounds} rounds by turns, medians",
     )
-    with tempfile.TemporaryDirectory() as logs, deployed("local", SETTINGS, Path(logs)) as service, program() as plain:
+    with tempfile.TemporaryDirectory() as logs, deployed("local", {}, Path(logs)) as service, program() as plain:
         slices, ratios = measure(service.url, plain, scale)
     tell(results, slices, ratios)
     results.write(arguments.json)

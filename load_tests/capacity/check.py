@@ -83,11 +83,7 @@ def pin(processes: Mapping[str, psutil.Process]) -> None:
 def main() -> None:
     """Measure, simulate and compare."""
     arguments = arguments_of("capacity.check", __doc__).parse_args()
-    settings = {
-        "DREAMSERVE_AUTH__ENABLED": "false",
-        "DREAMSERVE_LLM__MAX_NUM_BATCHED_TOKENS": str(Known().max_tokens),
-        "OMP_NUM_THREADS": "1",
-    }
+    settings = {"DREAMSERVE_LLM__MAX_NUM_BATCHED_TOKENS": str(Known().max_tokens), "OMP_NUM_THREADS": "1"}
     results = Results("capacity")
     with TemporaryDirectory() as logs, deployed("worker", settings, Path(logs)) as deployment:
         pin(deployment.processes())

@@ -15,6 +15,7 @@ import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +97,15 @@ async def measure_painter(url: str, rng: random.Random, known: Known) -> Painter
     What grows with the steps of pictures is the step; what a worker that is never idle needs for each picture beside
     its steps is the decoding; and what a picture alone takes beside both is the way there and back.
     """
-    times: list[tuple[int, float]] = []
-    for callers in CALLERS[:-1]:
-        few, many = [await pictures_s(url, rng, steps, callers) for steps in (FEW_STEPS, MANY_STEPS)]
-        times.append((callers, max([per_step(few, many), *(seconds for _, seconds in times)])))
-        if callers == 1:
-            alone_s = few - FEW_STEPS * times[0][1]
-    full = CALLERS[-1]
+    *fewer, full = CALLERS
+    lasted = {n: [await pictures_s(url, rng, steps, n) for steps in (FEW_STEPS, MANY_STEPS)] for n in fewer}
     few, many = [await saturated_s(url, rng, steps, full) for steps in (FEW_STEPS, MANY_STEPS)]
-    times.append((full, max(full * per_step(few, many), times[-1][1])))
+    steps_s = [per_step(*pair) for pair in lasted.values()] + [full * per_step(few, many)]
     decode_s = max(0.0, few - FEW_STEPS * per_step(few, many))
-    return Painter(StepTimes(tuple(times)), known.steps, full, 0.0, decode_s, max(0.0, alone_s - decode_s))
+    finish_s = max(0.0, lasted[1][0] - FEW_STEPS * steps_s[0] - decode_s)
+    # A fuller batch is never faster.
+    times = StepTimes(tuple(zip(CALLERS, accumulate(steps_s, max), strict=True)))
+    return Painter(times, known.steps, full, hand_off_s=0.0, decode_s=decode_s, finish_s=finish_s)
 
 
 def per_step(few_s: float, many_s: float) -> float:

@@ -72,7 +72,6 @@ def main() -> None:
 def measure(results: Results, cores: Halves, scale: Scale) -> None:
     """Start the service, measure in rounds, and report."""
     settings = {
-        "DREAMSERVE_AUTH__ENABLED": "false",
         "DREAMSERVE_LLM__CPU_THREADS": str(len(cores.text)),
         "OMP_NUM_THREADS": str(len(cores.pictures)),  # of the worker: vLLM has the setting above
         # As many pictures as there are callers, however long they take.

@@ -25,7 +25,6 @@ from load_tests.service.deployment import Kind, deployed
 CONCURRENCY = 16
 """Of the closed loop: enough that the server is always busy."""
 PERCENTILES = (50, 99)
-SETTINGS = {"DREAMSERVE_AUTH__ENABLED": "false"}
 SLO_FIRST_TOKEN_S = 0.5
 SLO_WHOLE_S = 20.0
 """An answer within both counts as goodput."""
@@ -124,7 +123,7 @@ def main() -> None:
         f"{scale.callers} callers at each rate, bursts of {BURST}",
         f"SLO: first token in {SLO_FIRST_TOKEN_S:g} s, whole answer in {SLO_WHOLE_S:g} s",
     )
-    with tempfile.TemporaryDirectory() as logs, deployed(arguments.kind, SETTINGS, Path(logs)) as service:
+    with tempfile.TemporaryDirectory() as logs, deployed(arguments.kind, {}, Path(logs)) as service:
         call(service.url, f"--concurrency={CONCURRENCY}", f"--count={CONCURRENCY}")
         closed = call(service.url, f"--concurrency={CONCURRENCY}", f"--count={scale.closed}")
         rate = scale.closed / closed.seconds

@@ -64,7 +64,7 @@ def deployed(kind: Kind, settings: Mapping[str, str], logs: Path) -> Iterator[De
 
     Args:
         kind: what draws.
-        settings: in the form of environment variables.
+        settings: in the form of environment variables. Unless they say otherwise, everybody may ask.
         logs: folder for what the processes write.
 
     Raises:
@@ -72,7 +72,7 @@ def deployed(kind: Kind, settings: Mapping[str, str], logs: Path) -> Iterator[De
     """
     port, worker_port = free_port(), free_port()
     ports = {"DREAMSERVE_SERVER__PORT": str(port), "DREAMSERVE_WORKER__PORT": str(worker_port)}
-    variables = {**settings, **ports}
+    variables = {"DREAMSERVE_AUTH__ENABLED": "false", **settings, **ports}
     url, worker_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{worker_port}"
     with ExitStack() as at_end:
         redis_url = None if kind == "local" else at_end.enter_context(redis_server())

@@ -22,7 +22,6 @@ from load_tests.soak.soak import soak
 from server.demo import NotStartedError
 
 SETTINGS = {
-    "DREAMSERVE_AUTH__ENABLED": "false",
     "DREAMSERVE_JOURNAL__ABANDON_AFTER_S": "30",
     "DREAMSERVE_SERVER__SEND_TIMEOUT_S": "10",
     # What fills once and stays is full within minutes.

@@ -46,7 +46,6 @@ def our_server(logs: Path) -> Iterator[Server]:
         NotStartedError: it did not become ready.
     """
     settings = {
-        "DREAMSERVE_AUTH__ENABLED": "false",
         "DREAMSERVE_LLM__MAX_MODEL_LEN": str(LLM.max_model_len),
         "DREAMSERVE_LLM__MAX_NUM_SEQS": str(LLM.max_num_seqs),
         "DREAMSERVE_LLM__KV_CACHE_GIB": str(LLM.kv_cache_gib),

@@ -68,7 +68,7 @@ class JointLoss(nn.Module):
         denoises = batch.pictures is not None and self.weights.vm > 0
         unconditional = self.unconditional_states() if denoises or self.alike else None
         if len(batch.wishes):
-            losses |= self.picture_losses(batch, hidden, unconditional)
+            losses |= self.picture_losses(batch, hidden, unconditional if denoises else None)
         # The zero makes a batch without any loss one that can be differentiated.
         weights = {**self.weights.model_dump(), "no_wish": self.weights.wish}
         total = sum((weights[name] * loss for name, loss in losses.items()), start=0 * hidden.sum())
@@ -94,10 +94,10 @@ class JointLoss(nn.Module):
     def picture_losses(
         self, batch: Batch, hidden: torch.Tensor, unconditional: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
-        """Losses of the pictures that a batch asks for; ``unconditional`` are needed where it has pictures."""
+        """Losses of the pictures that a batch asks for; without ``unconditional`` states none is denoised."""
         states = batch.dream_states(hidden, self.model.config.num_dream_queries)
         losses = self.wish_loss(batch.wishes, states)
-        if batch.pictures is None or not self.weights.vm or unconditional is None:
+        if batch.pictures is None or unconditional is None:
             return losses
         losses["vm"] = self.denoising(batch.pictures, states[: len(batch.pictures)], unconditional)
         if self.wish_encoder is not None:

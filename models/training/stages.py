@@ -52,11 +52,11 @@ def run_stage(config: StageConfig, work: Path) -> Path:
     identity = config.model_dump(mode="json", exclude={"optimisation": True, "dtype": True, "data": {"workers"}})
     trainer = Trainer(config.stage, joint, batches, config.optimisation, folder, config.seed, identity, accelerator)
     trainer.run()
-    # Where weights are sharded, this brings them back together; those modules could take only their own shares of them.
-    weights = accelerator.get_state_dict(trainer.objective)
+    weights = accelerator.get_state_dict(trainer.objective) if sharded else None
     if accelerator.is_main_process:
-        dream = load_start(config, work)
-        build_objective(config, dream).load_state_dict(weights, assign=True)
+        if weights is not None:  # brought back together; the sharded modules could take only their own shares of them
+            dream = load_start(config, work)
+            build_objective(config, dream).load_state_dict(weights, assign=True)
         dream.save_pretrained(folder / MODEL, getattr(torch, config.dtype))
     accelerator.wait_for_everyone()
     return folder / MODEL

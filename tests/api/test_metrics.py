@@ -1,6 +1,8 @@
 """The metrics move with what happens, and Prometheus can read them."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,6 +15,8 @@ from server.pool.base import PoolLoad, RenderError
 from tests.api.serving import Running, in_memory, scripted_engine, until
 from tests.scripted.pool import ScriptedPool, drawing
 from tests.scripted.script import DREAM, EOS, Gate
+
+BUSY = PoolLoad(queue_depth=5, running=3, seconds_ahead=12.5, workers_alive=2)
 
 
 async def scrape(app: Running) -> dict[str, float]:
@@ -59,16 +63,23 @@ async def test_a_document_is_counted_with_its_pictures_tokens_and_times() -> Non
     assert after["dreamserve_documents_running{}"] == before["dreamserve_documents_running{}"]
 
 
-async def test_the_gauges_tell_what_is_going_on_now() -> None:
+@asynccontextmanager
+async def busy() -> AsyncIterator[tuple[Running, Gate]]:
+    """A service with a busy pool, making a document that goes on when the gate is opened."""
     gate = Gate()
     async with in_memory(scripted_engine(["Once", gate, EOS])) as app:
         await app.ready()
-        app.pool.current_load = PoolLoad(queue_depth=5, running=3, seconds_ahead=12.5, workers_alive=2)
+        app.pool.current_load = BUSY
         asking = asyncio.create_task(app.client.post("/v1/interleaved", json={"input": "a"}))
         await gate.reached.wait()
+        yield app, gate
+        await asking
+
+
+async def test_the_gauges_tell_what_is_going_on_now() -> None:
+    async with busy() as (app, gate):
         samples = await scrape(app)
         gate.open()
-        await asking
 
     assert samples["dreamserve_documents_running{}"] == 1
     assert samples["dreamserve_pool_jobs_waiting{}"] == 5
@@ -96,7 +107,7 @@ async def test_a_pool_that_does_not_answer_keeps_no_other_metric_back(monkeypatc
     monkeypatch.setattr("server.api.health.POOL_LIMIT_S", 0.01)
     async with in_memory() as app:
         await app.ready()
-        app.pool.current_load = PoolLoad(queue_depth=5, running=3, seconds_ahead=12.5, workers_alive=2)
+        app.pool.current_load = BUSY
         with monkeypatch.context() as frozen:
             frozen.setattr(app.pool, "load", never.wait)
             samples = await scrape(app)
@@ -107,19 +118,14 @@ async def test_a_pool_that_does_not_answer_keeps_no_other_metric_back(monkeypatc
 
 
 async def test_a_server_that_drains_goes_on_telling_of_the_pool() -> None:
-    gate = Gate()
-    async with in_memory(scripted_engine(["Once", gate, EOS])) as app:
-        await app.ready()
-        app.pool.current_load = PoolLoad(queue_depth=5, running=3, seconds_ahead=12.5, workers_alive=2)
-        asking = asyncio.create_task(app.client.post("/v1/interleaved", json={"input": "a"}))
-        await gate.reached.wait()
+    async with busy() as (app, gate):
         await scrape(app)
         draining = asyncio.create_task(app.service.drain(grace_s=60))
         await until(lambda: app.service.state is State.DRAINING)
         app.pool.current_load = PoolLoad(queue_depth=0, running=1, seconds_ahead=0.5, workers_alive=1)
         samples = await scrape(app)
         gate.open()
-        await asyncio.gather(asking, draining)
+        await draining
 
     assert samples["dreamserve_ready{}"] == 0
     assert samples["dreamserve_pool_jobs_waiting{}"] == 0

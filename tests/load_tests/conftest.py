@@ -9,5 +9,5 @@ from load_tests.service.deployment import Deployment, deployed
 
 @pytest.fixture(scope="session")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    with deployed("scripted", {"DREAMSERVE_AUTH__ENABLED": "false"}, tmp_path_factory.mktemp("scripted")) as service:
+    with deployed("scripted", {}, tmp_path_factory.mktemp("scripted")) as service:
         yield service

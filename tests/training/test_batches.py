@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +27,8 @@ def encoder() -> Encoder:
     return Encoder(tiny_config(processor), processor)
 
 
-def batches(encoder: Encoder, **changes: object) -> DocumentBatches:
-    settings = {
+def batches(encoder: Encoder, **changes: Any) -> DocumentBatches:
+    settings: dict[str, Any] = {
         "batch_size": 4,
         "seed": 1,
         "denoised": DenoisedShare(pictures=2, every=3),
@@ -36,7 +37,7 @@ def batches(encoder: Encoder, **changes: object) -> DocumentBatches:
         "workers": 0,
         "documents": WorldReader(INSTRUCTIONS, 1),
     }
-    return DocumentBatches(encoder=encoder, **{**settings, **changes})  # type: ignore[arg-type]
+    return DocumentBatches(encoder=encoder, **{**settings, **changes})
 
 
 def take(source: DocumentBatches, count: int, first: int = 0, stride: int = 1) -> list[Batch]:

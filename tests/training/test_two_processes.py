@@ -148,10 +148,10 @@ def run_twice(work: Path, name: str) -> None:
             raise KilledError
         return advance(trainer, *arguments)
 
-    Trainer.advance = advance_or_die  # type: ignore[assignment, method-assign]
-    with pytest.raises(KilledError):
-        run_stage(config, work / name / "killed")
-    Trainer.advance = advance  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as killing:
+        killing.setattr(Trainer, "advance", advance_or_die)
+        with pytest.raises(KilledError):
+            run_stage(config, work / name / "killed")
     run_stage(config, work / name / "killed")
 
 

@@ -120,7 +120,7 @@ report: install ## run all benchmarks and write load_tests/RESULTS.md (an hour)
 lock: ## renew what is locked in requirements/ (needs uv, npm and, where torch's CPU build is in a folder, UV_FIND_LINKS)
 	$(LOCK) --extra cpu --extra train --extra load --extra dev --output-file requirements/cpu.lock
 	$(LOCK) --extra cpu --constraint requirements/cpu.lock --output-file requirements/cpu-server.lock
-	$(LOCK) --constraint requirements/cpu.lock --output-file requirements/cpu-worker.lock
+	$(LOCK) --extra cpu-worker --constraint requirements/cpu.lock --output-file requirements/cpu-worker.lock
 	$(LOCK_GPU) --extra gpu --constraint requirements/cpu-worker.lock --output-file requirements/gpu.lock
 	$(LOCK_GPU) --constraint requirements/gpu.lock --output-file requirements/gpu-worker.lock
 	$(LOCK_GPU) --constraint requirements/gpu.lock --override requirements/gpu-image.txt --output-file requirements/gpu-server.lock

@@ -16,8 +16,10 @@ RUN python3 -m venv --without-pip /opt/venv \
          || pip --python /opt/venv install --no-cache-dir --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==${TORCH}"; } \
     && rm -rf /opt/venv/lib/python3.11/site-packages/torch/include /opt/venv/lib/python3.11/site-packages/torch/test \
     && find /opt/venv/lib/python3.11/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
+# Of Intel's OpenMP only the library that torch's and vLLM's kernels run with is kept; the rest, 110 MB, drives GPUs.
 COPY requirements/cpu-worker.lock /requirements/
-RUN pip --python /opt/venv install --no-cache-dir --no-deps --require-hashes -r /requirements/cpu-worker.lock
+RUN pip --python /opt/venv install --no-cache-dir --no-deps --require-hashes -r /requirements/cpu-worker.lock \
+    && find /opt/venv/lib -maxdepth 1 ! -type d ! -name libiomp5.so -delete
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 WORKDIR /tmp
@@ -28,10 +30,8 @@ FROM worker-packages AS server-packages
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libnuma1=2.0.16-1 \
     && rm -rf /var/lib/apt/lists/*
-# Of Intel's OpenMP only the library that vLLM's kernels run with is kept; the rest, 110 MB, drives GPUs.
 COPY requirements/cpu-server.lock /requirements/
-RUN pip --python /opt/venv install --no-cache-dir --no-deps --require-hashes -r /requirements/cpu-server.lock \
-    && find /opt/venv/lib -maxdepth 1 ! -type d ! -name libiomp5.so -delete
+RUN pip --python /opt/venv install --no-cache-dir --no-deps --require-hashes -r /requirements/cpu-server.lock
 
 
 FROM worker-packages AS dreamserve

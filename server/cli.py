@@ -14,6 +14,7 @@ from rich.console import Console
 from server.guard.key_ring import open_keys
 from server.guard.keys import CALLER_ID, KeysError, new_key, table_of
 from server.listener import listen
+from server.openmp import prefer_intel_openmp
 from server.pool.redis_url import parse_redis_url
 from server.settings import Settings
 
@@ -57,6 +58,7 @@ def serve(
     require_checkpoint(settings)
     require_keys(settings)
 
+    prefer_intel_openmp()
     # Imports torch, which the client commands should not wait for.
     from server.app import create_app, create_ops_app
     from server.availability import State
@@ -110,6 +112,7 @@ def worker(
         errors.print("a worker needs a Redis to take jobs from: --redis redis://…", style="red", highlight=False)
         raise typer.Exit(2)
 
+    prefer_intel_openmp()
     # Imports torch, which the client commands should not wait for.
     from server.observe.logging import configure_logging
     from server.pool.worker import command as worker_command
@@ -305,6 +308,7 @@ def evaluate(
     if url is None:
         require_checkpoint(settings)
 
+    prefer_intel_openmp()
     # Imports torch, which the client commands should not wait for.
     from server.evaluation.evaluate import Evaluation
     from server.evaluation.evaluate import evaluate as run

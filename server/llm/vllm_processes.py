@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from vllm.platforms import current_platform
 
+from server.openmp import BLOCK_TIME_MS, INTEL_OPENMP
 from server.settings import LLMSettings
 
 TRITON_WARNING = "ignore::FutureWarning:vllm.triton_utils.dispatcher"
@@ -45,13 +45,11 @@ def variables(settings: LLMSettings) -> dict[str, str]:
         # draws on the same cores: a pinned thread would wait for its core while the other one idles.
         chosen["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         chosen["OMP_NUM_THREADS"] = str(settings.cpu_threads or max(1, available_cores() // 2))
-        # Intel's OpenMP comes with the CPU build on x86. Torch's own spins where this one yields: on two busy cores two
-        # threads of it decoded three times slower than two of Intel's, and slower than one. With one they are alike.
-        intel_openmp = Path(sys.prefix, "lib", "libiomp5.so")
-        if intel_openmp.exists():
-            chosen["LD_PRELOAD"] = joined(str(intel_openmp), os.environ.get("LD_PRELOAD"), ":")
-            # What vLLM sets when it pins threads: milliseconds that an idle thread spins.
-            chosen["KMP_BLOCKTIME"] = "5"
+        # On two busy cores two threads of torch's own OpenMP decoded three times slower than two of Intel's, and slower
+        # than one. With one they are alike.
+        if INTEL_OPENMP.is_file():
+            chosen["LD_PRELOAD"] = joined(str(INTEL_OPENMP), os.environ.get("LD_PRELOAD"), ":")
+            chosen["KMP_BLOCKTIME"] = BLOCK_TIME_MS
         if settings.enforce_eager is not False:
             # Eager or not, vLLM compiles a few small functions. The first log probabilities that are asked for would
             # start a C++ compiler, let all requests wait for it, and where there is none end the engine.

@@ -31,7 +31,7 @@ async def open_vllm_backend(settings: Settings) -> AsyncIterator[Backend]:
     """
     text = TextDefaults.from_checkpoint(settings.model.path)
     description = DecoderDescription.from_pretrained(settings.model.path / "diffusion")
-    engine = await VLLMEngine.start(settings.model.path, settings.llm)
+    engine = await VLLMEngine.start(settings.model.path, settings.llm, settings.log.format)
     try:
         prompts = PromptBuilder(engine)
         empty_prompt = await engine.dream_states("empty-prompt", prompts.build_negative(""))

@@ -28,7 +28,7 @@ from server.llm.dream_cache import DreamStateCache
 from server.llm.engine import EngineDeadError, EngineError, EngineLoad, Priority, Prompt, Sampling, TokenChunk
 from server.llm.vllm_arguments import engine_config
 from server.llm.vllm_load import LatestLoad
-from server.llm.vllm_processes import inheritance
+from server.llm.vllm_processes import LogFormat, inheritance
 from server.llm.vllm_sampling import check_sampling, sampling_params, token_logprobs
 from server.settings import LLMSettings
 
@@ -62,16 +62,21 @@ class VLLMEngine:
         self.dream_cache = DreamStateCache(dream_state_cache, permanent=empty_prompt)
 
     @classmethod
-    async def start(cls, checkpoint: Path, settings: LLMSettings) -> Self:
+    async def start(cls, checkpoint: Path, settings: LLMSettings, log_format: LogFormat = "text") -> Self:
         """Load the checkpoint and start vLLM's processes. Takes some 20 seconds; the event loop stays free.
+
+        Args:
+            checkpoint: its folder.
+            settings: of vLLM.
+            log_format: of the lines that vLLM logs.
 
         Raises:
             EngineError: vLLM did not start, or the checkpoint is not one that it can serve.
         """
-        return await asyncio.to_thread(cls._start, checkpoint, settings)
+        return await asyncio.to_thread(cls._start, checkpoint, settings, log_format)
 
     @classmethod
-    def _start(cls, checkpoint: Path, settings: LLMSettings) -> Self:
+    def _start(cls, checkpoint: Path, settings: LLMSettings, log_format: LogFormat) -> Self:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
         for name in ("bos_token_id", "eos_token_id", "chat_template"):
             if getattr(tokenizer, name) is None:
@@ -80,7 +85,7 @@ class VLLMEngine:
         logging.getLogger("vllm").setLevel(settings.log_level)
         logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
         latest_load = LatestLoad()
-        with inheritance(settings):
+        with inheritance(settings, log_format):
             try:
                 config = engine_config(checkpoint, settings)
                 llm = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda *_: latest_load])

@@ -1,5 +1,6 @@
 """What vLLM's processes inherit from this one: environment variables, and no ear for Ctrl-C."""
 
+import json
 import math
 import os
 import signal
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Literal
 
 from vllm.platforms import current_platform
 
@@ -15,13 +18,48 @@ from server.settings import LLMSettings
 
 TRITON_WARNING = "ignore::FutureWarning:vllm.triton_utils.dispatcher"
 CGROUPS = Path("/sys/fs/cgroup")
+CONFIG_PATH = "VLLM_LOGGING_CONFIG_PATH"
+
+
+LogFormat = Literal["text", "json"]
 
 
 @contextmanager
-def inheritance(settings: LLMSettings) -> Iterator[None]:
-    """What vLLM's processes inherit when they are started here. Afterwards this process has its own back."""
-    with environment(variables(settings)), interrupts_blocked():
+def inheritance(settings: LLMSettings, log_format: LogFormat = "text") -> Iterator[None]:
+    """What vLLM's processes inherit when they are started here. Afterwards this process has its own back.
+
+    Args:
+        settings: of vLLM.
+        log_format: of the lines that vLLM logs, in its processes and in this one. Its own for people, or our JSON.
+    """
+    with logging_file(settings, log_format) as logs, environment(variables(settings) | logs), interrupts_blocked():
         yield
+
+
+@contextmanager
+def logging_file(settings: LLMSettings, log_format: LogFormat) -> Iterator[dict[str, str]]:
+    """The variable that has vLLM read a ``logging.config`` file, and the file. An operator's own is kept."""
+    if log_format == "text" or CONFIG_PATH in os.environ:
+        yield {}
+        return
+    with NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
+        json.dump(json_logging(settings.log_level), file)
+        file.flush()
+        yield {CONFIG_PATH: file.name}
+
+
+def json_logging(level: str) -> dict[str, Any]:
+    """What ``logging.config.dictConfig`` takes, for JSON lines on stderr.
+
+    Only vLLM's own loggers: this process reads the file as well, and has set up the others.
+    """
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": "server.observe.logging.JSONFormatter"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "loggers": {"vllm": {"handlers": ["stderr"], "level": level, "propagate": False}},
+    }
 
 
 def variables(settings: LLMSettings) -> dict[str, str]:

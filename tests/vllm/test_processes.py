@@ -1,5 +1,6 @@
 """What vLLM's processes inherit, and that this one gets its own back."""
 
+import json
 import os
 import signal
 import subprocess
@@ -30,6 +31,30 @@ def test_the_environment_is_given_back_whatever_was_added() -> None:
         os.environ["ADDED_MEANWHILE"] = "1"
         assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
     assert dict(os.environ) == before
+
+
+LOG = """
+from vllm.config.logging import LoggingConfig
+from vllm.logger import configure_logging, init_logger
+
+configure_logging(LoggingConfig())  # what each of vLLM's processes begins with
+init_logger("vllm.tried").info("two\\nlines")
+"""
+
+
+def test_vllms_processes_log_json_where_this_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def logged() -> subprocess.CompletedProcess[str]:
+        with inheritance(LLMSettings(log_level="INFO"), "json"):
+            return subprocess.run([sys.executable, "-c", LOG], check=True, capture_output=True, text=True)
+
+    in_json = logged()
+    assert not in_json.stdout
+    lines = [json.loads(line) for line in in_json.stderr.splitlines()]
+    assert ("vllm.tried", "info", "two\nlines") in [(line["logger"], line["level"], line["message"]) for line in lines]
+
+    monkeypatch.setenv("VLLM_LOGGING_CONFIG_PATH", "of-the-operator.json")
+    with inheritance(LLMSettings(), "json"):
+        assert os.environ["VLLM_LOGGING_CONFIG_PATH"] == "of-the-operator.json"
 
 
 def test_what_the_operator_chose_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,12 @@ RUN python3 -m venv --without-pip /opt/venv \
          || pip --python /opt/venv install --no-cache-dir --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==${TORCH}"; } \
     && rm -rf /opt/venv/lib/python3.11/site-packages/torch/include /opt/venv/lib/python3.11/site-packages/torch/test \
     && find /opt/venv/lib/python3.11/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
-# Of Intel's OpenMP only the library that torch's and vLLM's kernels run with is kept; the rest, 110 MB, drives GPUs.
+# Of Intel's OpenMP only the library that torch's and vLLM's kernels run with is kept; the rest, 118 MB, is for GPUs and
+# for compilers.
 COPY requirements/cpu-worker.lock /requirements/
 RUN pip --python /opt/venv install --no-cache-dir --no-deps --require-hashes -r /requirements/cpu-worker.lock \
-    && find /opt/venv/lib -maxdepth 1 ! -type d ! -name libiomp5.so -delete
+    && find /opt/venv/lib -maxdepth 1 ! -type d ! -name libiomp5.so -delete \
+    && rm -rf /opt/venv/opt
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 WORKDIR /tmp

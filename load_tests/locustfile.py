@@ -39,6 +39,7 @@ SHAPES = ("circle", "star", "square", "triangle")
 REFUSALS = (429, 503)
 IMAGES = {"max": 2}
 MAX_TOKENS = 96
+WITHIN_SLO = "within SLO"
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class Timing:
         """The answer ended, well or not."""
         seconds = time.perf_counter() - self._begin
         self._tell("answer", seconds, error)
-        self._tell("within SLO", seconds, error or self._missed())
+        self._tell(WITHIN_SLO, seconds, error or self._missed())
 
     def _missed(self) -> SLOMissedError | None:
         slo = self._options
@@ -335,22 +336,27 @@ class ImageUser(Reader):
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def count_answers(environment: Environment, **_: Any) -> None:
     """Stop after as many answers as were asked for, and print the goodput."""
-    counted = {"all": 0, "well": 0}
+    ended = 0
 
-    def count(request_type: str, exception: Exception | None, **_: Any) -> None:
-        if request_type != "within SLO":
-            return
-        counted["all"] += 1
-        counted["well"] += exception is None
-        if counted["all"] == options(environment).answers:
+    def count(request_type: str, **_: Any) -> None:
+        nonlocal ended
+        ended += request_type == WITHIN_SLO
+        if request_type == WITHIN_SLO and ended == options(environment).answers:
             gevent.spawn(cast(Runner, environment.runner).quit)  # not by a user, who would wait for his own end
 
-    def tell(**_: Any) -> None:
-        total = environment.stats.total
-        seconds = max((total.last_request_timestamp or 0) - total.start_time, 1e-9)
-        well, ended = counted["well"], counted["all"]
-        logger.info("goodput: %.2f answers a second; %d of %d answers within the SLO", well / seconds, well, ended)
-
     if not isinstance(environment.runner, WorkerRunner):
-        environment.events.test_stop.add_listener(tell)  # type: ignore[no-untyped-call]
+        environment.events.test_stop.add_listener(lambda **_: logger.info(goodput(environment)))  # type: ignore[no-untyped-call]
     environment.events.request.add_listener(count)  # type: ignore[no-untyped-call]
+
+
+def goodput(environment: Environment) -> str:
+    """Answers within the SLO, and the SLO; from locust's own counts, which a master has of all its workers."""
+    total, slo = environment.stats.total, options(environment)
+    rows = [row for (_, what), row in environment.stats.entries.items() if what == WITHIN_SLO]
+    ended, late = sum(row.num_requests for row in rows), sum(row.num_failures for row in rows)
+    seconds = max((total.last_request_timestamp or 0) - total.start_time, 1e-9)
+    return (
+        f"goodput: {(ended - late) / seconds:.2f} answers a second; {ended - late} of {ended} answers within the SLO: "
+        f"first token in {slo.slo_first_token:g} s, first picture in {slo.slo_first_picture:g} s, "
+        f"no gap above {slo.slo_gap:g} s"
+    )

@@ -1,9 +1,10 @@
 """``python -m load_tests.answers``: answers a minute, in those of a plain program.
 
 The program, :mod:`load_tests.answers.plain`, is what one would write with transformers and diffusers: one request at a
-time. The service is one server that also draws. Both have the same checkpoint, prompts, limits and threads, and
-both decode greedily. A slice of the service, at each concurrency, lies between two of the program and is held against
-their mean. An answer is worth what is in it, so the table says how many pictures and tokens the answers of each had.
+time. The service is one server that also draws. Both have the same checkpoint, prompts, limits and threads, and both
+decode greedily. No prompt comes twice in a slice, and hardly one in two: caches help with what all prompts share. A
+slice of the service, at each concurrency, lies between two of the program and is held against their mean. An answer is
+worth what is in it, so the table says how many pictures and tokens the answers of each had.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ CONCURRENCIES = (1, 4, 16)
 MAX_TOKENS = 160
 MAX_IMAGES = 3
 ANSWER_LIMIT_S = 600.0
+WARM_UP_SEED = 1000
 PROGRAM = "transformers + diffusers"
 
 
@@ -170,17 +172,17 @@ def main() -> None:
 
 def measure(url: str, plain: Program, scale: Scale) -> tuple[dict[int, list[Slice]], dict[int, list[float]]]:
     """Slices by concurrency, 0 for the program; and what those of the service were to those of the program."""
-    alone = prompts(scale.alone)
-    asyncio.run(served(url, prompts(max(CONCURRENCIES)), max(CONCURRENCIES)))
+    asyncio.run(served(url, prompts(max(CONCURRENCIES), WARM_UP_SEED), max(CONCURRENCIES)))
     slices: dict[int, list[Slice]] = defaultdict(list)
     ratios: dict[int, list[float]] = defaultdict(list)
-    before = plain.slice(alone)
+    before = plain.slice(prompts(scale.alone, WARM_UP_SEED))
     slices[0].append(before)
-    for _ in range(scale.rounds):
+    for number in range(scale.rounds):
         for concurrency in CONCURRENCIES:
-            asked = alone if concurrency == 1 else prompts(concurrency * scale.each)
+            count = scale.alone if concurrency == 1 else concurrency * scale.each
+            asked = prompts(count, seed=number * len(CONCURRENCIES) + CONCURRENCIES.index(concurrency))
             taken = asyncio.run(served(url, asked, concurrency))
-            after = plain.slice(alone)
+            after = plain.slice(asked[: scale.alone])
             slices[concurrency].append(taken)
             slices[0].append(after)
             ratios[concurrency].append(taken.per_minute / statistics.mean((before.per_minute, after.per_minute)))

@@ -1,16 +1,18 @@
 """What is asked for: documents whose answers have pictures, of the world that the embedded model was trained on."""
 
 import itertools
+import random
 
+SIZES = ("", "small ", "big ")
 COLOURS = ("red", "blue", "green", "yellow", "purple")
 SHAPES = ("circle", "star", "square", "triangle")
 
 
-def prompts(count: int) -> list[str]:
-    """So many prompts; the same ones every time."""
-    pairs = itertools.cycle(itertools.product(COLOURS, SHAPES))
-    made = []
-    for number, (colour, shape) in zip(range(count), pairs, strict=False):
-        other = f"{COLOURS[(number + 2) % len(COLOURS)]} {SHAPES[(number + 1) % len(SHAPES)]}"
-        made.append(f"Draw a {colour} {shape} and then a {other}.")
-    return made
+def prompts(count: int, seed: int) -> list[str]:
+    """So many prompts, all different; the same ones for the same seed.
+
+    With another seed hardly any is among them: a server that was asked once has much of an answer in its caches.
+    """
+    things = [f"a {size}{colour} {shape}" for size, colour, shape in itertools.product(SIZES, COLOURS, SHAPES)]
+    pairs = random.Random(seed).sample(list(itertools.permutations(things, 2)), count)
+    return [f"Draw {first} and then {second}." for first, second in pairs]

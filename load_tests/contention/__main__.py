@@ -2,7 +2,8 @@
 
 The server with vLLM and a worker are real processes. Four callers read text all the time; in two of three slices eight
 others keep the worker's batch full. In one of these the worker has cores of its own, in the other it shares those of
-the text. Gaps are those between the events of one text as its caller sees them.
+the text. Gaps are those between the events of one text as its caller sees them. Every other round takes the slices
+backwards, and none begins before the worker draws, or has stopped.
 """
 
 import asyncio
@@ -21,15 +22,16 @@ import torch
 
 from load_tests.contention.callers import PICTURE_CALLERS, PICTURE_STEPS, TEXT_CALLERS, asking_for_pictures, text_gaps
 from load_tests.contention.cores import Halves, halves, move
-from load_tests.results import Results, arguments_of
+from load_tests.results import Results, Series, arguments_of
 from load_tests.service.deployment import Deployment, deployed
 from server.demo import terminated
 
 QUIET, APART, TOGETHER = "no pictures", "pictures on other cores", "pictures on the same cores"
 BUSY = 0.2
-"""Share of a core that a worker takes which is drawing."""
+"""Share of a core from which on a worker is drawing."""
 LOOK_S = 0.5
-BUSY_WITHIN_S = 120
+PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
+WITHIN_S = 120
 PATIENCE_S = 3600
 
 
@@ -82,7 +84,8 @@ def measure(results: Results, cores: Halves, scale: Scale) -> None:
     with TemporaryDirectory() as logs, deployed("worker", settings, Path(logs)) as service:
         results.describe(
             torch.device("cpu"),
-            f"text and its callers on {len(cores.text)} cores, the worker on {len(cores.pictures)}",
+            f"text and its callers on {len(cores.text)} cores, the worker on {len(cores.pictures)}"
+            f"{', which are threads of the same physical cores' if cores.siblings() else ''}",
             f"{TEXT_CALLERS} callers of text, {PICTURE_CALLERS} of pictures with {PICTURE_STEPS} steps",
             f"{scale.rounds} rounds by turns, {scale.seconds:g} s each",
         )
@@ -93,36 +96,37 @@ def measure(results: Results, cores: Halves, scale: Scale) -> None:
 async def slices(service: Deployment, cores: Halves, scale: Scale) -> dict[str, list[np.ndarray]]:
     """Gaps in milliseconds of each slice, by what was drawn meanwhile."""
     worker = service.processes()["worker"]
-    conditions: Mapping[str, tuple[int, frozenset[int]]] = {
+    conditions: dict[str, tuple[int, frozenset[int]]] = {
         QUIET: (0, cores.pictures),
         APART: (PICTURE_CALLERS, cores.pictures),
         TOGETHER: (PICTURE_CALLERS, cores.text),
     }
     gaps: dict[str, list[np.ndarray]] = {name: [] for name in conditions}
     await text_gaps(service.url, scale.seconds)  # what the first requests pay for is not to be seen
-    for _ in range(scale.rounds):
-        for name, (callers, worker_cores) in conditions.items():
+    for number in range(scale.rounds):
+        for name in reversed(conditions) if number % 2 else conditions:
+            callers, worker_cores = conditions[name]
             move(worker, worker_cores)
             async with AsyncExitStack() as meanwhile:
                 if callers:
                     await meanwhile.enter_async_context(asking_for_pictures(service.url, callers))
-                    await until_busy(worker)
+                await until_worker(worker, draws=callers > 0)
                 gaps[name].append(1000 * await text_gaps(service.url, scale.seconds))
     return gaps
 
 
-async def until_busy(worker: psutil.Process) -> None:
-    """Return when the worker is drawing.
+async def until_worker(worker: psutil.Process, *, draws: bool) -> None:
+    """Return when the worker is drawing, or no longer is.
 
     Raises:
-        RuntimeError: it does not begin to.
+        RuntimeError: it does not begin, or stop.
     """
     worker.cpu_percent()
-    for _ in range(int(BUSY_WITHIN_S / LOOK_S)):
+    for _ in range(int(WITHIN_S / LOOK_S)):
         await asyncio.sleep(LOOK_S)
-        if worker.cpu_percent() > 100 * BUSY:
+        if (worker.cpu_percent() > 100 * BUSY) == draws:
             return
-    raise RuntimeError(f"the worker draws nothing {BUSY_WITHIN_S} s after it was asked to")
+    raise RuntimeError(f"the worker {'draws nothing' if draws else 'still draws'} {WITHIN_S} s after it was told to")
 
 
 def report(results: Results, gaps: Mapping[str, list[np.ndarray]]) -> None:
@@ -135,6 +139,11 @@ def report(results: Results, gaps: Mapping[str, list[np.ndarray]]) -> None:
         rows.append((name, len(together), p50, p99, min(p99s), max(p99s)))
     columns = ("meanwhile", "gaps", "p50, ms", "p99, ms", "lowest p99 of a slice, ms", "highest, ms")
     results.table("Gaps between events of text", columns, rows)
+    shown = [
+        Series(name, PERCENTILES, tuple(map(float, np.percentile(np.concatenate(of_slices), PERCENTILES))))
+        for name, of_slices in gaps.items()
+    ]
+    results.plot("Gaps between events of text", "percentile", "milliseconds", shown, log_y=True)
     quiet, apart = gaps[QUIET], gaps[APART]
     ratios = [float(np.percentile(b, 99) / np.percentile(a, 99)) for a, b in zip(quiet, apart, strict=True)]
     results.at_most("contention_text_p99_while_pictures_render", statistics.median(ratios), 1.10)

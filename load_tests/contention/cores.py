@@ -4,8 +4,11 @@ import os
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
+
+CPUS = Path("/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,18 @@ class Halves:
 
     text: frozenset[int]
     pictures: frozenset[int]
+
+    def siblings(self, system: Path = CPUS) -> bool:
+        """Whether some physical core, by what the system tells of itself, has hardware threads in both."""
+        return any(siblings_of(core, system) & self.pictures for core in self.text)
+
+
+def siblings_of(core: int, system: Path) -> set[int]:
+    """The hardware threads of a core's physical core, listed as ``0,4`` or ``0-1``; none if the system is silent."""
+    told = system / f"cpu{core}" / "topology" / "thread_siblings_list"
+    spans = told.read_text().strip().split(",") if told.exists() else []
+    ends = [(int(first), int(last or first)) for first, _, last in (span.partition("-") for span in spans)]
+    return {thread for first, last in ends for thread in range(first, last + 1)}
 
 
 def halves() -> Halves | None:

@@ -1,1 +1,1 @@
-"""Many readers on one server process, and on a bare loop that sends them the same."""
+"""Many readers on one server process, and on vLLM's own API server that sends them the same."""

@@ -9,11 +9,20 @@ from dataclasses import dataclass, field
 
 from load_tests.fan_out.ticks import PERIOD_S, latest_tick
 
-TEXT = b'"text":"'
+MODEL = "dreamllm-tiny"
+TEXT = b'"content":"'
 END_OF_FRAME = b"\n\n"
-BODY = json.dumps({"input": "Tell me a story.", "stream": True, "images": {"max": 0}}).encode()
+BODY = json.dumps(
+    {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "Tell me a story."}],
+        "stream": True,
+        "max_tokens": 50_000,
+        "modalities": ["text"],
+    }
+).encode()
 REQUEST = (
-    b"POST /v1/interleaved HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 )
 CONNECTED_TOGETHER = 50
@@ -37,7 +46,7 @@ class Window:
 
 
 class Reader(asyncio.Protocol):
-    """One connection that reads a document without end.
+    """One connection that reads an answer without end.
 
     Args:
         ticks: numbers of ticks by their words.
@@ -46,18 +55,20 @@ class Reader(asyncio.Protocol):
     Attributes:
         window: what this reader adds to; None adds to nothing.
         latest: its latest tick, None before the first.
+        gone: when the connection is closed.
     """
 
     def __init__(self, ticks: Mapping[bytes, int], broken: set[str]) -> None:
         self.window: Window | None = None
         self.latest: int | None = None
+        self.gone = asyncio.Event()
         self._ticks = ticks
         self._broken = broken
         self._transport: asyncio.Transport | None = None
         self._leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Ask for the document."""
+        """Ask for the answer."""
         self._transport = transport
         transport.write(REQUEST)
 
@@ -81,6 +92,7 @@ class Reader(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """No stream ends before its reader leaves."""
+        self.gone.set()
         if not self._leaving:
             self._broken.add(repr(exc))
 
@@ -141,10 +153,12 @@ class Readers:
         self._require_whole()
         return window
 
-    def leave(self) -> None:
-        """Close all connections."""
+    async def leave(self) -> None:
+        """Close all connections. A server would wait for those that are open before it stops."""
         for reader in self._readers:
             reader.leave()
+        for reader in self._readers:
+            await reader.gone.wait()
 
     def _require_whole(self) -> None:
         if self._broken:
@@ -158,4 +172,4 @@ async def readers_of(port: int, words: list[str]) -> AsyncIterator[Readers]:
     try:
         yield readers
     finally:
-        readers.leave()
+        await readers.leave()

@@ -151,9 +151,9 @@ async def measure(results: Results, engine: VLLMEngine, lengths: tuple[int, ...]
     for pressure, others in (("room", 0), ("pressure", 2 * engine.kv_tokens)):
         for length in lengths:
             taken: dict[str, list[Resumption]] = {name: [] for name in ways}
-            for _ in range(rounds):
-                for name, way in ways.items():
-                    taken[name].append(await way(length, others))
+            for number in range(rounds):
+                for name in reversed(ways) if number % 2 else ways:
+                    taken[name].append(await ways[name](length, others))
             for name, resumptions in taken.items():
                 p50, p90 = 1000 * np.percentile([each.seconds for each in resumptions], [50, 90])
                 computed = float(np.mean([each.computed for each in resumptions]))

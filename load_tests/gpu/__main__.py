@@ -30,9 +30,10 @@ def main() -> None:
         device = torch.device("cuda" if on_gpu else "cpu")
         results.describe(device, f"random weights of {arguments.spec}", f"{datetime.now(UTC):%Y-%m-%d}")
         pictures, batches_each = (3, 2) if arguments.quick else (10, 4)
-        best_s = asyncio.run(measure(results, SPECS[arguments.spec], device, pictures, batches_each))
+        seconds = asyncio.run(measure(results, SPECS[arguments.spec], device, pictures, batches_each))
         if on_gpu and arguments.spec == "sd21":
-            results.at_most("gpu_seconds_for_one_picture", best_s, GOAL_S)
+            results.at_most("gpu_seconds_for_one_picture_as_served", seconds.served, GOAL_S)
+            results.at_most("gpu_seconds_for_one_picture_best_option", seconds.best, GOAL_S)
     results.write(arguments.json)
 
 

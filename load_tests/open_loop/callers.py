@@ -86,17 +86,17 @@ async def ask(url: str, prompt: str, due: float) -> Answer:
     )
 
 
-async def open_loop(url: str, times: Iterable[float]) -> list[Answer]:
+async def open_loop(url: str, times: Iterable[float], seed: int) -> list[Answer]:
     """Callers who come at given seconds from now, and wait for nobody."""
     due = list(times)
     begin = time.perf_counter()
-    asking = [ask(url, prompt, begin + at) for prompt, at in zip(prompts(len(due)), due, strict=True)]
+    asking = [ask(url, prompt, begin + at) for prompt, at in zip(prompts(len(due), seed), due, strict=True)]
     return await asyncio.gather(*asking)
 
 
-async def closed_loop(url: str, concurrency: int, count: int) -> list[Answer]:
+async def closed_loop(url: str, concurrency: int, count: int, seed: int) -> list[Answer]:
     """So many callers at a time, each of whom asks again when he has been answered."""
-    waiting = iter(prompts(count))
+    waiting = iter(prompts(count, seed))
     answers: list[Answer] = []
 
     async def caller() -> None:
@@ -125,13 +125,13 @@ def main() -> None:
     parser.add_argument("--pattern", choices=get_args(Pattern), default="poisson")
     parser.add_argument("--rate", type=float, help="callers a second")
     parser.add_argument("--concurrency", type=int, help="instead: a closed loop of so many")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, required=True, help="of times and prompts")
     arguments = parser.parse_args()
     if arguments.concurrency is None:
         times = arrivals(arguments.pattern, arguments.rate, arguments.count, arguments.seed)
-        calling: Awaitable[list[Answer]] = open_loop(arguments.url, times)
+        calling: Awaitable[list[Answer]] = open_loop(arguments.url, times, arguments.seed)
     else:
-        calling = closed_loop(arguments.url, arguments.concurrency, arguments.count)
+        calling = closed_loop(arguments.url, arguments.concurrency, arguments.count, arguments.seed)
     arguments.json.write_text(json.dumps(dataclasses.asdict(uvloop.run(timed(calling)))))
 
 

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from redis import Redis
 
-from load_tests.pool import commands, handoff, latency, memory, previews, throughput
+from load_tests.pool import commands, handoff, latency, memory, previews, throughput, unet_share
 from load_tests.pool.bench import FULL, QUICK, Bench, open_bench
 from load_tests.pool.traffic import MAX_BATCH
 from load_tests.results import arguments_of
 
 BENCHMARKS: dict[str, Callable[[Bench], Coroutine[Any, Any, None]]] = {
     "throughput": throughput.measure,
+    "unet_share": unet_share.measure,
     "latency": latency.measure,
     "handoff": handoff.measure,
     "commands": commands.measure,

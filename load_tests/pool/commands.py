@@ -20,6 +20,7 @@ from load_tests.pool.model import SMALL, random_decoder
 from load_tests.pool.pools import redis_pool
 from load_tests.pool.traffic import MAX_BATCH, draw, make_job
 from load_tests.pool.unet_calls import UNetCalls
+from load_tests.results import Cell
 from server.pool.base import DiffusionPool
 from server.tasks import end
 
@@ -38,7 +39,7 @@ Case = tuple[int, int]
 
 
 async def measure(bench: Bench) -> None:
-    """Count, and print."""
+    """Count, and report."""
     calls = UNetCalls(bench.folder / "commands-calls")
     decoder = random_decoder(SMALL, bench.decoder.device, calls)
     counts: dict[Case, Counter[str]] = {}
@@ -55,7 +56,7 @@ async def measure(bench: Bench) -> None:
             seconds += loop.time() - started
             counts[steps, together] = Counter(_names(lines))
     tables = {case: _of_a_picture(counted, bench.scale.pictures * case[1]) for case, counted in counts.items()}
-    _print(tables)
+    bench.results.table("Redis commands of a picture", *_table(tables))
     others = sum(counts.values(), Counter[str]())
     rates = ", ".join(f"{name} {others[name] / seconds:.1f}" for name in sorted(NOT_OF_PICTURES & others.keys()))
     print(f"other commands of one server and one worker, a second: {rates} (a poll is two commands)")
@@ -131,9 +132,10 @@ def _of_a_picture(counted: Mapping[str, int], pictures: int) -> dict[str, float]
     return {**table, SENT: sum(table.values()), IN_SCRIPTS: counted[IN_SCRIPTS] / pictures}
 
 
-def _print(tables: Mapping[Case, Mapping[str, float]]) -> None:
+def _table(tables: Mapping[Case, Mapping[str, float]]) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
+    """Columns, one for each case, and rows, one for each command; the sums last."""
     heads = [f"{steps} steps, {together} at a time" for steps, together in tables]
-    print("commands for each picture:".ljust(28) + "".join(head.rjust(25) for head in heads))
     names = dict.fromkeys(name for table in tables.values() for name in table if name not in (SENT, IN_SCRIPTS))
-    for name in (*names, SENT, IN_SCRIPTS):
-        print(f"  {name}".ljust(28) + "".join(f"{table.get(name, 0.0):25.1f}" for table in tables.values()))
+    return ("command", *heads), [
+        (name, *(table.get(name, 0.0) for table in tables.values())) for name in (*names, SENT, IN_SCRIPTS)
+    ]

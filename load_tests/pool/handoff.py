@@ -113,9 +113,14 @@ async def measure(bench: Bench) -> None:
                 answer.raise_for_status()
                 begun_at = calls[name].read(first)["started"][0]
                 taken_ms[name].append(1000 * float(begun_at - engine.dreamt_at))
-    for name, values in taken_ms.items():
-        p5, p50, p95 = np.percentile(values[WARM_UP:], [5, 50, 95])
-        print(f"hand-off, {name}: p5 {p5:.1f} ms, p50 {p50:.1f} ms, p95 {p95:.1f} ms of {bench.scale.answers} pictures")
+    bench.results.table(
+        "From a dream token to the first denoising step",
+        ("pool", "pictures", "p5, ms", "p50, ms", "p90, ms"),
+        [
+            (name, bench.scale.answers, *map(float, np.percentile(values[WARM_UP:], [5, 50, 90])))
+            for name, values in taken_ms.items()
+        ],
+    )
     for name, goal_ms in GOALS_MS.items():
         bench.results.at_most(f"handoff_{name}_p50_ms", statistics.median(taken_ms[name][WARM_UP:]), goal_ms)
 

@@ -9,7 +9,7 @@ leave their batch early is printed, too. It never computes rows of jobs that are
 
 The model is a small one, whose calls take hardly longer for a batch than for one job. That is where batches pay. Where
 a call takes as long as its rows together, as those of a UNet of some million parameters on a few CPU cores do, nothing
-is gained by batches, nor by any way to form them. How long steps take is printed.
+is gained by batches, nor by any way to form them. How long steps take is told.
 
 Jobs differ in their numbers of steps, so a whole batch ends with fewer and fewer pictures in it, and at 70 % of the
 other's throughput such a server may not keep up at all: its line, and with it this ratio, then grows with the length of
@@ -33,6 +33,7 @@ from load_tests.pool.pools import local_pool
 from load_tests.pool.throughput import saturated
 from load_tests.pool.traffic import JOB_ROWS, MAX_BATCH, arrivals, mixed_jobs
 from load_tests.pool.unet_calls import UNetCalls
+from load_tests.results import Cell
 from models.diffusion.calibration import measure as measure_step_times
 from models.diffusion.job import Progress, RenderJob
 from server.pool.base import DiffusionPool
@@ -112,9 +113,12 @@ async def measure(bench: Bench) -> None:
     calls = UNetCalls(bench.folder / "latency-calls")
     decoder = random_decoder(SMALL, bench.decoder.device, calls)
     times = measure_step_times(decoder, SMALL.states_shape, MAX_BATCH)
-    print("one step: " + ", ".join(f"{1000 * seconds:.1f} ms for {batch} jobs" for batch, seconds in times.measured))
+    bench.results.table(
+        "One step of the small model", ("jobs", "ms"), [(batch, 1000 * seconds) for batch, seconds in times.measured]
+    )
     row_s = times.seconds(MAX_BATCH) / (2 * MAX_BATCH)
     ratios = []
+    rows: list[tuple[Cell, ...]] = []
     async with local_pool(decoder, SMALL) as pool:
         for number in range(min(MAX_ROUNDS, bench.scale.rounds)):
             mix = mixed_jobs(SMALL, decoder.image_size, seed=number)
@@ -123,15 +127,19 @@ async def measure(bench: Bench) -> None:
             jobs_per_s = LOAD / (JOB_ROWS * row_s)
             by_steps = await _serve(pool, open_gate, jobs, jobs_per_s)
             whole = await _serve(pool, WholeBatches(MAX_BATCH).pass_through, jobs, jobs_per_s)
-            print(f"{len(jobs)} jobs at {jobs_per_s:.1f} a second:")
             for name, latencies, late in (
                 ("joining at any step", by_steps.handed_out, by_steps.late),
                 ("whole batches", whole.handed_out, whole.late),
                 ("whole batches that pictures leave early", whole.finished, whole.late),
             ):
-                p50, p95 = np.percentile(latencies, [50, 95])
-                print(f"  {name}: p50 {p50:.2f} s, p95 {p95:.2f} s, ended {late:.1f} s after the last arrival")
+                p50, p95 = map(float, np.percentile(latencies, [50, 95]))
+                rows.append((number + 1, name, jobs_per_s, p50, p95, late))
             ratios.append(float(np.percentile(by_steps.handed_out, 95) / np.percentile(whole.handed_out, 95)))
+    bench.results.table(
+        f"Latency of {bench.scale.arrivals} jobs at {LOAD:.0%} of what the pool can draw",
+        ("round", "server", "jobs a second", "p50, s", "p95, s", "ended after the last arrival, s"),
+        rows,
+    )
     bench.results.at_most("latency_p95_to_whole_batches", statistics.median(ratios), 0.5)
 
 

@@ -23,6 +23,7 @@ from load_tests.pool.bench import Bench
 from load_tests.pool.model import ModelSpec
 from load_tests.pool.pools import CHECKPOINT_ID, WORKER_ID, unattended_redis_pool
 from load_tests.pool.traffic import draw, make_job
+from load_tests.results import Series
 from models.diffusion.description import DecoderDescription
 from models.diffusion.encoding import encode_image
 from models.diffusion.job import Completed, RenderedImage
@@ -60,8 +61,13 @@ async def measure(bench: Bench) -> None:
         await end([finishing])
     before = resident.pop(0)
     taken = {jobs: size - before for jobs, size in resident.items()}
-    print(f"server process: {before / MIB:.0f} MiB before its first job; beyond that, with {OPEN} jobs open:")
-    print("  " + ", ".join(f"{size / MIB:.0f} MiB after {jobs}" for jobs, size in taken.items()))
+    bench.results.table(
+        f"Memory of a server process with {OPEN} jobs open, beyond the {before / MIB:.0f} MiB before its first job",
+        ("jobs that have ended", "MiB"),
+        [(jobs, size / MIB) for jobs, size in taken.items()],
+    )
+    memory = Series("server", tuple(map(float, taken)), tuple(size / MIB for size in taken.values()))
+    bench.results.plot("Pool: memory of a server process", "jobs that have ended", "MiB", [memory])
     states = OPEN * 4 * math.prod(bench.spec.states_shape)
     bench.results.at_most("server_memory_to_states_of_open_jobs", taken[last] / states, 5)
     bench.results.at_most(f"server_memory_growth_over_{last - settled}_jobs", taken[last] / taken[settled], 1.05)

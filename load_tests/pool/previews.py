@@ -54,10 +54,13 @@ async def measure(bench: Bench) -> None:
             without = await row_s(sparing, f"without-{number}", 0)
             ratios["within their budget"].append(await row_s(sparing, f"with-{number}", PREVIEWS) / without)
             ratios["without limit"].append(await row_s(lavish, f"all-{number}", PREVIEWS) / without)
-        for name, pool in (("within their budget", sparing), ("without limit", lavish)):
-            stats = pool.stats()
-            print(
-                f"previews {name}: batches take {statistics.median(ratios[name]):.3f} times as long; "
-                f"{stats.previews} drawn, {stats.previews_left_out} left out"
-            )
+        stats = {"within their budget": sparing.stats(), "without limit": lavish.stats()}
+    bench.results.table(
+        "A batch with previews",
+        ("previews", "time, in that without", "drawn", "left out"),
+        [
+            (name, statistics.median(ratios[name]), of_name.previews, of_name.previews_left_out)
+            for name, of_name in stats.items()
+        ],
+    )
     bench.results.at_most("batch_time_with_previews", statistics.median(ratios["within their budget"]), 1.1)

@@ -88,8 +88,11 @@ async def measure(bench: Bench) -> None:
                 before = after
     decoding = before.decoding / before.denoising
     print(f"plain loop: {1 / before.denoising:.0f} rows a second; to decode them takes {decoding:.1%} more")
-    for name, of_name in ratios.items():
-        print(f"saturated {name}: {', '.join(f'{ratio:.2f}' for ratio in of_name)} of the plain loop")
+    bench.results.table(
+        "Rows of UNet calls a second, in those of the plain loop",
+        ("of", "median", "least", "most"),
+        [(name, statistics.median(of_name), min(of_name), max(of_name)) for name, of_name in ratios.items()],
+    )
     pairs = zip(ratios["local_pool"], ratios["redis_pool"], strict=True)
     print(f"batch time with Redis to without: {statistics.median(local / remote for local, remote in pairs):.3f}")
     for name, of_name in ratios.items():

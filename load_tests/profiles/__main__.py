@@ -6,6 +6,7 @@ embedded checkpoint. Compiled code counts for the Python function that calls it.
 
 import asyncio
 import signal
+import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,7 @@ from load_tests.results import Results, arguments_of
 from server.demo import terminated
 
 HERE = Path(__file__).parent
+QUICK_OUT = Path("out/load_tests/profiles")
 PATHS = {"text": text_under_load, "pictures": pictures_under_load}
 HOTTEST = 12
 NO_PY_SPY = "there is no py-spy: pip install py-spy"
@@ -25,10 +27,10 @@ NO_PY_SPY = "there is no py-spy: pip install py-spy"
 def main() -> None:
     """Sample and print."""
     parser = arguments_of("profiles", __doc__)
-    parser.add_argument("--out", type=Path, help="folder for the flame graphs; here, or out/load_tests for a quick run")
+    parser.add_argument("--out", type=Path, help=f"folder for the flame graphs; here, or {QUICK_OUT} for a quick run")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, terminated)  # servers are processes of their own: whatever ends this ends them
-    out: Path = arguments.out or (Path("out/load_tests") if arguments.quick else HERE)
+    out: Path = arguments.out or (QUICK_OUT if arguments.quick else HERE)
     out.mkdir(parents=True, exist_ok=True)
     results = Results("profiles")
     results.describe(
@@ -40,7 +42,10 @@ def main() -> None:
     if program is None:
         results.cannot_run(NO_PY_SPY)
     else:
-        asyncio.run(profile(results, program, 5 if arguments.quick else 20, out))
+        try:
+            asyncio.run(profile(results, program, 5 if arguments.quick else 20, out))
+        except subprocess.CalledProcessError as error:  # most systems let only root watch what is no child of his
+            results.cannot_run(f"py-spy: {error.stderr.strip()}")
     roofline.report(results)
     results.write(arguments.json)
 

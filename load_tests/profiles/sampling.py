@@ -101,4 +101,4 @@ def hottest(sampled: Counter[tuple[str, ...]], count: int) -> list[tuple[str, fl
 def _record(program: str, pid: int, seconds: float, format: str, file: Path) -> None:
     command = [program, "record", "--pid", str(pid), "--duration", str(max(1, round(seconds)))]
     command += ["--rate", str(SAMPLES_PER_S), "--format", format, "--output", str(file)]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+    subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from load_tests import bars
 from load_tests.report.machine import machine
 from load_tests.report.page import Chapter, page
 from load_tests.report.plots import draw_plots
@@ -31,6 +32,8 @@ BENCHMARKS = (
 )
 PAGE = "RESULTS.md"
 FOLDER = "results"
+QUICK_MINUTES = 15.0
+"""That a quick run may take on two cores."""
 
 
 def main() -> int:
@@ -44,7 +47,9 @@ def main() -> int:
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     on = machine()  # before the benchmarks leave files
+    begin = time.monotonic()
     chapters = [chapter(name, name in arguments.only, arguments.quick, folder) for name in BENCHMARKS]
+    minutes = (time.monotonic() - begin) / 60
     command = shlex.join(["python", "-m", "load_tests.report", *sys.argv[1:]])
     (out / PAGE).write_text(page(chapters, on, command))
     print(f"\n{out / PAGE}")
@@ -53,6 +58,8 @@ def main() -> int:
             print(f"bar {goal.name} {goal.value:.3f} {goal.goal:.3f} {'met' if goal.met else 'missed'}")
         if each.trouble:
             print(f"{each.benchmark}: {each.trouble}")
+    if arguments.quick:
+        bars.at_most("report_quick_minutes", minutes, QUICK_MINUTES)
     return int(any(each.failed for each in chapters))
 
 

@@ -8,6 +8,7 @@ together. The CPU is that of the process that listens and streams, without the e
 """
 
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -17,16 +18,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 import torch
 
 from load_tests.results import Results, Series, arguments_of
-from load_tests.text.callers import OUTPUT_TOKENS, PROMPT_WORDS, Slice
+from load_tests.text.callers import OUTPUT_TOKENS, PROMPT_WORDS, Slice, body
 from load_tests.text.servers import MODEL, Server, our_server, vllm_server
 
 CONCURRENCIES = (1, 8, 32)
 OURS, THEIRS = "DreamServe", "vllm serve"
 PERCENTILES = (50, 99)
+ANSWER_LIMIT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Scale:
     each: dict[int, int]
 
 
-FULL = Scale(rounds=10, each={1: 10, 8: 6, 32: 4})
+FULL = Scale(rounds=10, each={1: 25, 8: 6, 32: 4})
 QUICK = Scale(rounds=2, each={1: 6, 8: 3, 32: 2})
 
 
@@ -89,6 +92,7 @@ def main() -> None:
 def measure(servers: dict[str, Server], scale: Scale) -> Slices:
     """Call both, by turns."""
     for server in servers.values():
+        require_length(server)
         call(server, max(CONCURRENCIES), each=1, seed=999_999)
     slices: Slices = defaultdict(list)
     for number in range(scale.rounds):
@@ -97,6 +101,18 @@ def measure(servers: dict[str, Server], scale: Scale) -> Slices:
             for name in order:
                 slices[name, concurrency].append(call(servers[name], concurrency, scale.each[concurrency], number))
     return slices
+
+
+def require_length(server: Server) -> None:
+    """See that answers have all the tokens that are counted for them.
+
+    Raises:
+        RuntimeError: they have not.
+    """
+    asked = body(random.Random(0), MODEL) | {"stream": False}
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=asked, timeout=ANSWER_LIMIT_S, trust_env=False)
+    if (sampled := answer.raise_for_status().json()["usage"]["completion_tokens"]) != OUTPUT_TOKENS:
+        raise RuntimeError(f"{server.url} answered with {sampled} tokens instead of {OUTPUT_TOKENS}")
 
 
 def call(server: Server, concurrency: int, each: int, seed: int) -> Measured:
@@ -158,9 +174,17 @@ def tell(results: Results, slices: Slices) -> None:
     }
     results.table(
         "Text: latency in milliseconds",
-        ("", "concurrency", "percentile", OURS, THEIRS, "ratio"),
+        ("", "concurrency", "samples of each", "percentile", OURS, THEIRS, "ratio"),
         [
-            (name, concurrency, percentile, ours * 1e3, theirs * 1e3, ours / theirs)
+            (
+                name,
+                concurrency,
+                min(len(latencies[name][server, concurrency]) for server in (OURS, THEIRS)),
+                percentile,
+                ours * 1e3,
+                theirs * 1e3,
+                ours / theirs,
+            )
             for (name, concurrency, percentile), (ours, theirs) in compared.items()
         ],
     )

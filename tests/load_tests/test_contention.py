@@ -5,12 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from load_tests.contention.callers import label, require_answered
-from load_tests.contention.cores import halves, move
+from load_tests.contention.cores import Halves, halves, move
 from load_tests.streams import Stream
 
 THREE_THREADS = "import threading, sys; e = threading.Event(); [threading.Thread(target=e.wait, daemon=True).start() for _ in range(2)]; print('ready', flush=True); sys.stdin.read()"  # noqa: E501
@@ -33,6 +34,20 @@ def test_halves_share_no_core() -> None:
         return
     assert not cores.text & cores.pictures
     assert cores.text | cores.pictures == os.sched_getaffinity(0)
+
+
+@pytest.mark.parametrize(("told", "same"), [(("0", "1"), False), (("0-1", "0-1"), True), (("0,2", "1"), False)])
+def test_hardware_threads_of_one_physical_core_are_told(tmp_path: Path, told: tuple[str, str], same: bool) -> None:
+    for core, siblings in enumerate(told):
+        topology = tmp_path / f"cpu{core}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{siblings}\n")
+
+    assert Halves(frozenset({0}), frozenset({1})).siblings(tmp_path) == same
+
+
+def test_a_system_that_tells_nothing_of_its_cores_has_no_siblings(tmp_path: Path) -> None:
+    assert not Halves(frozenset({0}), frozenset({1})).siblings(tmp_path)
 
 
 def test_a_process_is_moved_with_all_its_threads(process: psutil.Process) -> None:

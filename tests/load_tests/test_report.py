@@ -49,6 +49,11 @@ def test_a_chapter_has_tables_plots_and_what_the_benchmark_says_of_itself(report
     assert "Conditions (2026-01-31): quick." in written
 
 
+def test_a_quick_run_tells_how_long_it_took(reporting: Reporting, capsys: pytest.CaptureFixture[str]) -> None:
+    reporting("--only", "good", "--quick")
+    assert "bar report_quick_minutes 0." in capsys.readouterr().out
+
+
 def test_notes_beside_a_benchmark_are_in_its_chapter(reporting: Reporting, tmp_path: Path) -> None:
     (tmp_path / "sources" / "good" / page.NOTES).write_text("The tortoise stops to eat.\n")
     _, written = reporting("--only", "good")
@@ -79,3 +84,10 @@ def test_a_chapter_that_is_left_out_keeps_what_was_found_before(reporting: Repor
     _, written = reporting("--only", "unavailable")
     assert "**Not run this time. What follows was found before.**" in written
     assert "`hare_to_tortoise`" in written
+
+
+@pytest.mark.parametrize("benchmark", report.BENCHMARKS)
+def test_a_goal_that_may_be_missed_has_a_page_on_what_bounds_it(benchmark: str) -> None:
+    folder = page.ROOT / benchmark
+    sources = "".join(source.read_text() for source in folder.glob("*.py"))
+    assert (folder / page.NOTES).exists() or "results.at_" not in sources

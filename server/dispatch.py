@@ -118,7 +118,10 @@ class Dispatcher:
         pool = CheckedPool(self._backend.pool, self._checks)
         settings = self._settings
         limits = MakingLimits(
-            settings.limits.image_timeout_s, settings.admission.behind_s, settings.server.unread_bytes
+            settings.limits.image_timeout_s,
+            settings.admission.behind_s,
+            settings.server.unread_bytes,
+            settings.admission.wait_for_workers,
         )
         match request:
             case DocumentRequest():

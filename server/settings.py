@@ -180,7 +180,13 @@ class LimitsSettings(Group):
     input_image_bytes: int = Field(10 * MIB, ge=1, description="Encoded bytes of one picture of a request.")
     input_image_pixels: int = Field(16_000_000, ge=1, description="Pixels of one picture of a request.")
     input_pixels: int = Field(
-        32_000_000, ge=1, description="Pixels of all pictures of a request; decoded, 3 bytes each."
+        32_000_000, ge=1, description="Pixels of all pictures of a request; decoded, 4 bytes each."
+    )
+    held_input_pixels: int = Field(
+        500_000_000,
+        ge=1,
+        description="Pixels of the pictures of all requests that wait or are answered; past it, requests with pictures "
+        "are refused for a while.",
     )
     input_image_threads: int = Field(2, ge=1, description="Pictures of requests that are decoded at one time.")
     input_image_timeout_s: float = Field(

@@ -67,11 +67,11 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(CheckFailedError)
     async def no_check(_: Request, error: CheckFailedError) -> JSONResponse:
-        return error_response(busy_error(error, "check_failed"))
+        return error_response(busy_error(str(error), "check_failed"))
 
     @app.exception_handler(DecodingBusyError)
     async def too_many_pictures(_: Request, error: DecodingBusyError) -> JSONResponse:
-        return error_response(busy_error(error, "image_decoding_busy"))
+        return error_response(busy_error(str(error), "image_decoding_busy"))
 
     @app.exception_handler(RateLimitError)
     async def at_a_limit(_: Request, error: RateLimitError) -> JSONResponse:
@@ -91,7 +91,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(StorageError)
     async def no_pictures(_: Request, error: StorageError) -> JSONResponse:
-        return error_response(APIError(503, str(error), type="service_unavailable_error", code=error.code))
+        return error_response(busy_error(str(error), error.code))
 
     @app.exception_handler(EngineError)
     async def engine_failed(_: Request, error: EngineError) -> JSONResponse:
@@ -144,10 +144,10 @@ def overloaded_error(error: OverloadedError) -> APIError:
     return APIError(429, str(error), type="service_unavailable_error", code="overloaded", headers=headers)
 
 
-def busy_error(error: Exception, code: str) -> APIError:
-    """A part of the server that cannot do its work now, but may later."""
+def busy_error(message: str, code: str) -> APIError:
+    """What cannot be done here and now, but may be later, or elsewhere."""
     headers = {"Retry-After": str(BUSY_RETRY_AFTER_S)}
-    return APIError(503, str(error), type="service_unavailable_error", code=code, headers=headers)
+    return APIError(503, message, type="service_unavailable_error", code=code, headers=headers)
 
 
 def journal_error(error: JournalError) -> APIError:

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from server.api.beginning import begin_document
+from server.api.errors import busy_error
 from server.api.files import PictureLinks
 from server.api.intake import check_model, image_params
 from server.api.routing import ERRORS, Asking, JSONBodyRoute, RunningService, event_stream
@@ -95,7 +96,9 @@ async def all_or_none(events: AsyncIterator[DocumentEvent]) -> AsyncIterator[Doc
     """
     async for event in events:
         if isinstance(event, ImageFailed):
+            if event.code in TRY_LATER:
+                raise busy_error(event.message, event.code)
             error = error_of(event)
-            status = 400 if error.type == "invalid_request_error" else 503 if event.code in TRY_LATER else 500
+            status = 400 if error.type == "invalid_request_error" else 500
             raise APIError(status, error.message, type=error.type, code=error.code)
         yield event

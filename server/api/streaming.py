@@ -8,8 +8,9 @@ from fastapi import Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
+from server.api.errors import busy_error
 from server.interleave.document import Document
-from server.interleave.events import CANCELLED, DocumentEvent
+from server.interleave.events import CANCELLED, DocumentEvent, DocumentFailed
 from server.interleave.journal.base import JournalError
 from server.observe import metrics
 from server.observe.requests import CLIENT_LEFT
@@ -52,12 +53,18 @@ async def whole_document(
     finally:
         leave()
         await end([assembling, leaving])
-    if document.error is not None and document.error.code == CANCELLED:
-        raise APIError(409, document.error.message, code=CANCELLED)
     if document.error is not None:
-        status = 503 if document.error.code in UNAVAILABLE else 500
-        raise APIError(status, document.error.message, type="server_error", code=document.error.code)
+        raise failure(document.error)
     return document_response(document_id, await render(document))
+
+
+def failure(error: DocumentFailed) -> APIError:
+    """What the caller hears of a whole document that could not be finished."""
+    if error.code == CANCELLED:
+        return APIError(409, error.message, code=CANCELLED)
+    if error.code in UNAVAILABLE:
+        return busy_error(error.message, error.code)
+    return APIError(500, error.message, type="server_error", code=error.code)
 
 
 def document_response(document_id: str, rendered: bytes) -> Response:

@@ -117,10 +117,11 @@ class Admission:
         Raises:
             OverloadedError: there is no room, and will not be soon.
         """
-        self._pool_load = await self._pool.load()
+        applicant = _Applicant(caller, demand, self._expectations.of(demand))
+        if applicant.draws:  # text does not wait for a pool that does not answer
+            self._pool_load = await self._pool.load()
         if self._closed is not None:
             raise self._closed
-        applicant = _Applicant(caller, demand, self._expectations.of(demand))
         if applicant.draws and self._seconds_until_pool_has_room > self._settings.max_wait_s:
             raise self._refusal("pool_full", applicant)
         self._line.push(applicant, caller.id, caller.weight, self._cost(applicant.share))
@@ -158,9 +159,9 @@ class Admission:
                     await self._changed.wait()
             self._changed.clear()
             try:
-                if self._line:
+                if any(applicant.draws for applicant in self._line):
                     self._pool_load = await self._pool.load()
-                    self._admit_who_fits()
+                self._admit_who_fits()
             except Exception as error:
                 logger.exception("the line could not be served")
                 for applicant in tuple(self._line):

@@ -2,9 +2,14 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from math import inf
+from weakref import ref
+
+from PIL import Image
 
 from server.guard.images import ImageInputError, ImageInputLimits, InputImage, data_url_bytes, decode_image
 from server.guard.remote_images import RemoteImageError, RemoteImages, open_remote_images
@@ -14,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 
 class DecodingBusyError(Exception):
-    """All threads that decode pictures were taken for as long as one picture may wait for them."""
+    """All threads that decode pictures were taken for as long as one picture may wait for them, or the pictures of the
+    requests before leave no room for another."""
 
     def __init__(self) -> None:
         super().__init__("the server has too many pictures to read")
@@ -30,12 +36,19 @@ class ImageLoader:
         threads: that decode. Each needs up to 24 bytes of memory for each pixel that a picture may have.
         timeout_s: for one picture, its wait for a thread included.
         remote: fetches pictures; None fetches none.
+        held_pixels: of pictures that were read here and are still somewhere in this process, past which no more are.
+            A picture of one colour is 1,000 times as large in memory as it was in its request, which may wait for long.
     """
 
-    def __init__(self, threads: int, timeout_s: float, remote: RemoteImages | None = None) -> None:
+    def __init__(
+        self, threads: int, timeout_s: float, remote: RemoteImages | None = None, held_pixels: float = inf
+    ) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode-images")
         self._timeout_s = timeout_s
         self._remote = remote
+        self._most_held_pixels = held_pixels
+        self._held: list[ref[Image.Image]] = []
+        self._holding = threading.Lock()
 
     async def load(self, url: str, limits: ImageInputLimits, pixels_before: int = 0) -> InputImage:
         """The picture of a URL.
@@ -69,8 +82,25 @@ class ImageLoader:
         """Begin nothing more."""
         self._threads.shutdown(wait=False)
 
+    @property
+    def held_pixels(self) -> int:
+        """Of the pictures that were read here and that something still refers to."""
+        with self._holding:
+            pictures = [(held, picture) for held in self._held if (picture := held()) is not None]
+            self._held = [held for held, _ in pictures]
+        return sum(picture.width * picture.height for _, picture in pictures)
+
+    def _decode_if_there_is_room(self, decode: Callable[[], InputImage]) -> InputImage:
+        """Looked at on the thread, for until then other pictures may have come."""
+        if self.held_pixels > self._most_held_pixels:
+            raise DecodingBusyError
+        image = decode()
+        with self._holding:
+            self._held.append(ref(image.pixels))
+        return image
+
     async def _on_thread(self, decode: Callable[[], InputImage]) -> InputImage:
-        decoding = self._threads.submit(decode)
+        decoding = self._threads.submit(self._decode_if_there_is_room, decode)
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.wrap_future(decoding)
@@ -85,7 +115,7 @@ async def open_image_loader(settings: Settings) -> AsyncIterator[ImageLoader]:
     """What reads the pictures of requests, as the settings say."""
     limits = settings.limits
     async with open_remote_images(settings.remote_images) as remote:
-        loader = ImageLoader(limits.input_image_threads, limits.input_image_timeout_s, remote)
+        loader = ImageLoader(limits.input_image_threads, limits.input_image_timeout_s, remote, limits.held_input_pixels)
         try:
             yield loader
         finally:

@@ -21,7 +21,7 @@ WAYS_OUT = (
 
 logger = logging.getLogger(__name__)
 
-FileVersion = tuple[int, int, int]
+FileVersion = tuple[int, int, int, int]
 
 
 class KeyRing:
@@ -118,9 +118,12 @@ def open_keys(settings: AuthSettings) -> KeyRing | None:
 
 
 def version_of(path: Path) -> FileVersion | None:
-    """Changes when the file does; None if there is none. Kubernetes replaces a mounted file by another one."""
+    """Changes when the file does, or who may read it; None if there is none.
+
+    Kubernetes replaces a mounted file by another one; rsync and the like keep the time at which it was written.
+    """
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

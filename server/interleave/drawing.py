@@ -142,7 +142,10 @@ class Drawing:
             )
 
     async def _pool_is_behind(self) -> bool:
-        return (await self._pool.load()).seconds_ahead > self._limits.pool_behind_s
+        load = await self._pool.load()
+        if load.takes_jobs and not load.workers_alive:
+            return not self._limits.wait_for_workers
+        return load.seconds_ahead > self._limits.pool_behind_s
 
     async def _dream_states(self, name: str, context: Prompt) -> torch.Tensor:
         with tracer.start_as_current_span("dream states", attributes={"dreamserve.dream": name}):

@@ -103,13 +103,6 @@ class Interceptor:
         limits: MakingLimits = DEFAULT_LIMITS,
     ) -> None:
         self.state = State.DECODING
-        self._steps: dict[State, Callable[[], Awaitable[State]]] = {
-            State.DECODING: self._decode,
-            State.DREAMING: self._dream,
-            State.RENDERING: self._render,
-            State.FEEDBACK: self._feed_back,
-            State.DRAINING: self._drain,
-        }
         self._engine = engine
         self._pool = pool
         self._request = request
@@ -171,9 +164,17 @@ class Interceptor:
 
     async def _answer(self) -> FinishReason:
         """Run the state machine."""
+        # Not an attribute: that would be a cycle, and the request's pictures would stay until the garbage is collected.
+        steps: dict[State, Callable[[], Awaitable[State]]] = {
+            State.DECODING: self._decode,
+            State.DREAMING: self._dream,
+            State.RENDERING: self._render,
+            State.FEEDBACK: self._feed_back,
+            State.DRAINING: self._drain,
+        }
         try:
             while self.state is not State.DONE:
-                self.state = await self._steps[self.state]()
+                self.state = await steps[self.state]()
         finally:
             await end(self._background)
             self._parts.end_text()

@@ -12,11 +12,13 @@ class MakingLimits:
         pool_behind_s: seconds of work ahead of the pool past which it has fallen behind; see
             :attr:`~server.interleave.document.ImageParams.on_overload`.
         unread_bytes: of events that its reader has not taken.
+        wait_for_workers: whether a pool without workers has not fallen behind, for it gets some when it has work.
     """
 
     image_timeout_s: float = 300.0
     pool_behind_s: float = 120.0
     unread_bytes: int = 64 * 2**20
+    wait_for_workers: bool = False
 
 
 DEFAULT_LIMITS = MakingLimits()

@@ -147,6 +147,9 @@ class RunningDocument:
             self._end("internal_error", "the server failed to make this document")
         finally:
             self._outlet.close()
+            # Whoever still holds the document should not hold all that it was made of, such as the request's pictures.
+            usage = self.usage()
+            self.usage = lambda: usage
 
     def _put(self, event: DocumentEvent) -> None:
         try:

@@ -200,6 +200,7 @@ async def test_a_store_that_cannot_be_read_is_not_taken_for_a_picture_that_is_no
 
     assert response.status_code == 503
     assert response.json()["error"]["code"] == "storage_failed"
+    assert int(response.headers["retry-after"]) > 0
 
 
 @pytest.mark.parametrize("written", ["link", "elsewhere", "path", "id"])

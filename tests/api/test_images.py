@@ -214,9 +214,15 @@ async def test_a_stream_may_bring_links() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [("render_failed", 500), ("unavailable", 503), ("timeout", 503), ("invalid_job", 500)]
+    ("code", "status", "blamed"),
+    [
+        ("render_failed", 500, "server_error"),
+        ("unavailable", 503, "service_unavailable_error"),
+        ("timeout", 503, "service_unavailable_error"),
+        ("invalid_job", 500, "server_error"),
+    ],
 )
-async def test_a_picture_that_fails_fails_the_request(code: str, status: int) -> None:
+async def test_a_picture_that_fails_fails_the_request(code: str, status: int, blamed: str) -> None:
     gate = Gate()
     pool = ScriptedPool([drawing, [Queued(0, None), gate], [failing(code)]])
     async with in_memory(pool=pool) as app:
@@ -226,7 +232,8 @@ async def test_a_picture_that_fails_fails_the_request(code: str, status: int) ->
 
     assert response.status_code == status
     error = response.json()["error"]
-    assert (error["code"], error["message"], error["type"]) == (code, "out of paint", "server_error")
+    assert (error["code"], error["message"], error["type"]) == (code, "out of paint", blamed)
+    assert ("retry-after" in response.headers) is (status == 503)
     assert pool.record.aborted == [job.id for job in (pool.jobs[2], pool.jobs[1])]
 
 
@@ -267,6 +274,7 @@ async def test_a_dream_that_fails_fails_the_request(error: Exception, status: in
         response = await app.client.post(URL, json={"prompt": PROMPT})
 
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert ("retry-after" in response.headers) is (status == 503)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -156,7 +156,9 @@ async def test_an_answer_does_as_its_request_says_when_the_pool_has_fallen_behin
     drawn = len(app.pool.jobs) - 1  # without the warm-up
     assert (response.status_code, drawn) == {"wait": (200, 1), "skip": (200, 0), "fail": (503, 0)}[on_overload]
     if on_overload == "fail":
-        assert response.json()["error"]["code"] == "overloaded"
+        error = response.json()["error"]
+        assert (error["type"], error["code"]) == ("service_unavailable_error", "overloaded")
+        assert int(response.headers["retry-after"]) > 0
     else:
         assert "The end." in response.text
         assert ("overloaded" in response.text) is (on_overload == "skip")

@@ -256,7 +256,7 @@ async def test_a_pool_that_breaks_does_not_leave_anybody_waiting(
 
     async with scene(max_running=1) as at:
         first = await at.admission.admit(ANONYMOUS, TEXT)
-        waiting = await at.waiting()
+        waiting = await at.waiting(DRAWS)
         with monkeypatch.context() as patched:
             patched.setattr(at.pool, "load", broken)
             first.close(Usage())
@@ -265,6 +265,18 @@ async def test_a_pool_that_breaks_does_not_leave_anybody_waiting(
         await at.admission.admit(ANONYMOUS, TEXT)
 
     assert "could not be served" in caplog.text
+
+
+async def test_text_does_not_wait_for_a_pool_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent() -> PoolLoad:
+        return await asyncio.Event().wait() and IDLE
+
+    async with scene(max_running=1) as at:
+        monkeypatch.setattr(at.pool, "load", silent)
+        first = await at.admission.admit(ANONYMOUS, TEXT)
+        waiting = await at.waiting()
+        first.close(Usage())
+        await waiting
 
 
 async def test_what_documents_take_is_learned_from_those_that_ended_well() -> None:

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
 from uvicorn.server import ServerState
 
-from server.guard.connection import BoundedProtocol
+from server.guard.connection import MAX_HEADER_BYTES, BoundedProtocol
 from server.settings import ServerSettings
 
 HEADERS = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LONG = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @dataclass(eq=False)
@@ -131,6 +134,74 @@ def test_a_pipelined_request_that_is_not_read_yet_does_not_end_the_answer_before
     protocol.cycle.response_complete = True
     clock.advance(21)
     assert transport.closed
+
+
+@pytest.mark.parametrize(
+    ("request_", "more"),
+    [(LONG, b"a"), (LONG, b"a" * 1_000_000), (CHUNKED, b"1;"), (CHUNKED, b"0\r\na: b\r\n")],
+    ids=["some of the body", "the rest of the body", "some of a chunk", "some of the trailers"],
+)
+def test_what_comes_of_a_body_after_its_answer_keeps_no_connection_open(request_: bytes, more: bytes) -> None:
+    protocol, transport, clock = connected()
+    protocol.data_received(request_)
+    answer(protocol)
+    protocol.data_received(more)
+    clock.advance(19)
+    assert not transport.closed
+    clock.advance(2)
+
+    assert transport.closed
+    assert not transport.written
+
+
+def test_line_ends_between_requests_keep_no_connection_open() -> None:
+    protocol, transport, clock = connected()
+    protocol.data_received(HEADERS)
+    answer(protocol)
+    for _ in range(20):
+        protocol.data_received(b"\r\n")
+        clock.advance(1)
+
+    assert transport.closed
+
+
+def test_the_rest_of_a_body_is_read_after_its_answer_and_takes_no_time_from_the_next_request() -> None:
+    protocol, transport, clock = connected()
+    protocol.data_received(LONG)
+    answer(protocol)
+    for _ in range(10):
+        protocol.data_received(b"a" * 100_000)
+        clock.advance(1)
+    protocol.data_received(HEADERS[:10])
+    clock.advance(18)
+    protocol.data_received(HEADERS[10:])
+    clock.advance(1000)
+
+    assert not transport.closed
+    assert not transport.aborted
+
+
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("line", [b"a: b\r\n", b"a"], ids=["many", "one"])
+def test_trailers_that_grow_for_ever_are_given_up(line: bytes, answered: bool) -> None:
+    protocol, transport, _ = connected()
+    protocol.data_received(CHUNKED + b"3\r\nabc\r\n0\r\nb: ")
+    if answered:
+        answer(protocol)
+    sent = 0
+    while not transport.aborted:
+        assert sent <= MAX_HEADER_BYTES
+        protocol.data_received(line * 100)
+        sent += 100 * len(line)
+
+    assert not transport.written
+
+
+def answer(protocol: BoundedProtocol) -> None:
+    """Have the app answer, and then time pass in which uvicorn alone would have closed the connection."""
+    protocol.cycle.response_complete = True
+    protocol.on_response_complete()
+    assert protocol.timeout_keep_alive_task is not None
 
 
 def test_a_peer_who_takes_nothing_is_disconnected() -> None:

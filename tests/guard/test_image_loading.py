@@ -1,18 +1,31 @@
 """The threads that decode pictures: a slow picture is refused, and holds up nothing but pictures."""
 
 import asyncio
+import base64
+import gc
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from server.guard import image_loading
 from server.guard.image_loading import DecodingBusyError, ImageLoader
 from server.guard.images import ImageInputError, ImageInputLimits, InputImage
-from tests.api.serving import in_memory
+from tests.api.serving import in_memory, scripted_engine, until
 from tests.guard.picture_files import FILES, RED
+from tests.scripted.script import EOS
 
 LIMITS = ImageInputLimits(max_bytes=100_000, max_pixels=10_000)
 SHOWN = InputImage(RED, "red")
+FILE = next(iter(FILES.values()))
+URL = f"data:image/png;base64,{base64.b64encode(FILE).decode()}"
+CHAT = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": URL}}]}]
+REQUESTS: dict[str, dict[str, Any]] = {
+    "/v1/interleaved": {"messages": CHAT},
+    "/v1/chat/completions": {"messages": CHAT},
+    "/v1/responses": {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": URL}]}]},
+}
 
 
 class SlowDecoder:
@@ -119,3 +132,44 @@ async def test_all_kinds_of_files_are_read_on_the_threads() -> None:
     finally:
         loader.close()
     assert {image.pixels.mode for image in images} == {"RGB"}
+
+
+async def test_no_more_pictures_are_read_while_those_before_fill_the_memory() -> None:
+    loader = ImageLoader(threads=1, timeout_s=60, held_pixels=0)
+    try:
+        held = await loader.decode(FILE, LIMITS)
+        assert loader.held_pixels == held.pixels.width * held.pixels.height
+        with pytest.raises(DecodingBusyError):
+            await loader.decode(FILE, LIMITS)
+        del held
+        await until(lambda: loader.held_pixels == 0)
+        await loader.decode(FILE, LIMITS)
+    finally:
+        loader.close()
+
+
+async def test_pictures_that_come_together_do_not_fill_the_memory_either() -> None:
+    loader = ImageLoader(threads=1, timeout_s=60, held_pixels=0)
+    try:
+        read = await asyncio.gather(*(loader.decode(FILE, LIMITS) for _ in range(5)), return_exceptions=True)
+    finally:
+        loader.close()
+    assert [type(each) for each in read] == [InputImage, *[DecodingBusyError] * 4]
+
+
+@pytest.fixture
+def _garbage_is_left() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_garbage_is_left")
+@pytest.mark.parametrize("more", [{}, {"stream": True}, {"store": True}, {"temperature": 3}], ids=str)
+@pytest.mark.parametrize("path", REQUESTS)
+async def test_the_pictures_of_a_request_go_with_its_answer(path: str, more: dict[str, Any]) -> None:
+    async with in_memory(scripted_engine(["a red square", EOS])) as app:
+        await app.ready()
+        await app.client.post(path, json=REQUESTS[path] | more)
+        app.engine.calls.clear()
+        await until(lambda: app.service.image_loader.held_pixels == 0)

@@ -207,6 +207,38 @@ async def test_a_file_that_is_emptied_takes_all_keys_away(tmp_path: Path) -> Non
     assert caller_of(ring, ALICE) is None
 
 
+async def test_a_file_that_is_changed_in_place_and_looks_as_old_as_before_is_read_again(tmp_path: Path) -> None:
+    file = write(tmp_path / "keys.toml", table_of("alice", ALICE))
+    written = file.stat().st_mtime_ns
+    ring = KeyRing(path=file)
+    file.write_text(table_of("carol", BOB))
+    os.utime(file, ns=(written, written))
+    await ring.refresh()
+
+    assert (caller_of(ring, ALICE), caller_of(ring, BOB)) == (None, "carol")
+
+
+async def test_a_file_that_could_not_be_read_is_read_when_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "keys.toml", table_of("alice", ALICE))
+    ring = KeyRing(path=file)
+    write(file, table_of("bob", BOB))
+    with monkeypatch.context() as refused:
+        refused.setattr(Path, "read_text", unreadable)
+        await ring.refresh()
+    assert caller_of(ring, ALICE) == "alice"
+    file.chmod(0o644)
+    await ring.refresh()
+
+    assert (caller_of(ring, ALICE), caller_of(ring, BOB)) == (None, "bob")
+
+
+def unreadable(_: Path, **__: object) -> str:
+    """What reading a file of another user does. Tests may run as root, who may read all."""
+    raise PermissionError(13, "Permission denied")
+
+
 async def test_a_mounted_secret_that_is_switched_over_is_read_again(tmp_path: Path) -> None:
     """As Kubernetes does it: the path is a link to a link, and the inner one is replaced."""
     for name, table in (("one", table_of("alice", ALICE)), ("two", table_of("bob", BOB))):

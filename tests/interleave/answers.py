@@ -95,12 +95,13 @@ def interceptor(
     files: ImageStore | None = None,
     image_timeout_s: float = 60.0,
     unread_bytes: int = 2**20,
+    wait_for_workers: bool = False,
     **request: Any,
 ) -> Interceptor:
     """An interceptor for :data:`REQUEST` with changes."""
     changed = replace(REQUEST, images=replace(IMAGES, **(images or {})), **request)
     files = files or MemoryImageStore(max_bytes=2**20, ttl_s=60)
-    limits = MakingLimits(image_timeout_s, unread_bytes=unread_bytes)
+    limits = MakingLimits(image_timeout_s, unread_bytes=unread_bytes, wait_for_workers=wait_for_workers)
     return Interceptor(engine, pool or ScriptedPool(), changed, PromptBuilder(engine), files, limits)
 
 

@@ -28,6 +28,22 @@ async def test_an_answer_that_may_skip_pictures_goes_on_without_them(feedback: s
     assert (made.document.usage.images, pool.jobs, engine.dream_calls) == (0, [], [])
 
 
+async def test_a_pool_that_has_lost_all_its_workers_has_fallen_behind() -> None:
+    abandoned = PoolLoad(queue_depth=9, running=0, seconds_ahead=0.0, workers_alive=0)
+    engine, pool = ScriptedEngine(turns=TWO_PICTURES), ScriptedPool(load=abandoned)
+
+    assert (await answer(engine, pool, images={"on_overload": "skip"})).parts[1] == "overloaded"
+
+
+@pytest.mark.parametrize(("takes_jobs", "wait_for_workers"), [(True, True), (False, False)])
+async def test_a_pool_that_waits_for_its_workers_or_its_redis_has_not(takes_jobs: bool, wait_for_workers: bool) -> None:
+    asleep = PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=0, takes_jobs=takes_jobs)
+    engine, pool = ScriptedEngine(turns=TWO_PICTURES), ScriptedPool(load=asleep)
+    made = await answer(engine, pool, images={"on_overload": "skip"}, wait_for_workers=wait_for_workers)
+
+    assert made.parts[1] == "IMAGE"
+
+
 @pytest.mark.parametrize("feedback", ["image", "none"])
 async def test_a_skipped_picture_leaves_its_queries_in_the_context(feedback: str) -> None:
     engine = ScriptedEngine(turns=[["one", DREAM], [EOS]])

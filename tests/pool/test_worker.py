@@ -1,17 +1,20 @@
 """A worker between a real Redis and a real engine: what it takes, keeps, hands back and gives up."""
 
 import asyncio
+import threading
 from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 
+from server.observe.worker import TAKEN_OVER
 from server.pool.base import Completed, Progress, RenderError
 from server.pool.queue.consumer import Consumer
 from server.pool.queue.keys import GROUP
 from server.pool.queue.producer import Submission
-from server.pool.wire import decode_worker, encode_job
+from server.pool.wire import decode_worker, encode_job, encode_outcome
+from server.pool.worker import settlement
 from server.pool.worker.worker import WorkerError
 from tests.pool.deployment import EMPTY_PROMPT, MAX_BATCH, Deployment, RunningWorker
 from tests.pool.rendering import begun, eventually, failure, picture, rendered, same_picture
@@ -82,6 +85,36 @@ async def test_a_job_that_its_server_keeps_no_more_is_dropped(deployment: Deploy
     await deployment.client.pexpire(deployment.keys.job("a"), 1)
     await eventually(lambda: worker.worker.stats().cancelled == 1)
     await eventually(deployment.is_clean)
+
+
+async def test_a_job_that_comes_again_while_it_is_dropped_is_drawn_all_the_same(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropping = threading.Event()
+    monkeypatch.setattr(settlement, "encode_outcome", lambda outcome: dropping.wait(60) and encode_outcome(outcome))
+    worker = await deployment.worker()
+    server = deployment.producer("server")
+
+    async def submit(steps: int) -> None:
+        body = encode_job(make_render_job("a", steps=steps, guidance_scale=1.0), None)
+        await server.submit(Submission("a", "normal", body, cost=steps, states=None), None)
+
+    async def taken_again() -> bool:
+        return await deployment.held_by(worker.id) == 2  # with what is left of the first time
+
+    async def drawn() -> bool:
+        return await server.outcome("a") is not None
+
+    await submit(900)
+    await eventually(lambda: running(worker) == [1])
+    await deployment.client.pexpire(deployment.keys.job("a"), 1)
+    await eventually(lambda: worker.worker.stats().cancelled == 1)
+    taken_over = TAKEN_OVER._value.get()
+    await submit(2)
+    await eventually(taken_again)
+    dropping.set()
+    await eventually(drawn)
+    assert TAKEN_OVER._value.get() == taken_over
 
 
 async def test_the_empty_prompt_is_projected_once_for_all_jobs(

@@ -5,6 +5,8 @@ import logging
 import math
 from dataclasses import dataclass
 
+from redis.exceptions import RedisError
+
 from server.pool.base import PoolLoad, Queued
 from server.pool.queue.producer import Producer
 from server.pool.wire import WireError, WorkerInfo, decode_worker
@@ -81,22 +83,31 @@ class CensusTaker:
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
-        self._latest: tuple[float, PoolCensus] | None = None
+        self._latest: PoolCensus | None = None
+        self._fresh_until = -math.inf
         self._taking = asyncio.Lock()
 
-    async def take(self) -> PoolCensus:
-        """A census that is at most half a second old.
+    async def take(self) -> PoolCensus | None:
+        """A census that is at most half a second old; None if Redis cannot be reached.
 
-        Raises:
-            RedisError: Redis cannot be reached.
+        Whoever comes while one is being taken gets that one, also if it failed: a Redis that does not answer keeps all
+        waiting for as long as one, and not one after the other.
         """
         async with self._taking:
-            now = asyncio.get_running_loop().time()
-            if self._latest is None or now - self._latest[0] > FRESH_S:
-                found = await self._producer.census()
-                workers = tuple(info for data in found.workers if (info := _announced(data)) and not info.draining)
-                self._latest = now, PoolCensus(workers, found.waiting, found.cost, found.held)
-            return self._latest[1]
+            loop = asyncio.get_running_loop()
+            now = loop.time()
+            if now > self._fresh_until:
+                try:
+                    self._latest = await self._count()
+                except RedisError:
+                    self._latest, now = None, loop.time()
+                self._fresh_until = now + FRESH_S
+            return self._latest
+
+    async def _count(self) -> PoolCensus:
+        found = await self._producer.census()
+        workers = tuple(info for data in found.workers if (info := _announced(data)) and not info.draining)
+        return PoolCensus(workers, found.waiting, found.cost, found.held)
 
 
 def _announced(data: bytes) -> WorkerInfo | None:

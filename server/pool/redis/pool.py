@@ -131,9 +131,8 @@ class RedisPool:
 
     async def load(self) -> PoolLoad:
         """How busy the pool is with the jobs of all servers, half a second ago at most. Out of reach: no workers."""
-        try:
-            census = await self._census.take()
-        except RedisError:
+        census = await self._census.take()
+        if census is None:
             return PoolLoad(queue_depth=0, running=0, seconds_ahead=0.0, workers_alive=0, takes_jobs=False)
         return census.load
 

@@ -122,8 +122,5 @@ class Submitter:
                 return await self._producer.submit(submission, left_s, origin)
 
     async def _queued(self, open_job: OpenJob, ahead: int) -> Queued:
-        try:
-            census = await self._census.take()
-        except RedisError:
-            return Queued(ahead, None)
-        return census.place_in_line(open_job.submission.cost, ahead)
+        census = await self._census.take()
+        return Queued(ahead, None) if census is None else census.place_in_line(open_job.submission.cost, ahead)

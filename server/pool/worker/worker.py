@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -196,16 +196,27 @@ class Worker:
         return 0 if self._held_jobs.alone.locked() else self._pipeline.room() - self._held_jobs.arriving
 
     def _begin(self, taken: TakenJob) -> None:
-        if self._held_jobs.find(taken.id) is not None:
+        if (held := self._held_jobs.find(taken.id)) is not None:
             # Its lease ran out before it could be renewed, and this worker was the first to notice.
+            if held.given_up is not None:
+                self._work(self._begin_again(taken), f"image job {taken.id}, again")
             return
         origin, context = decode_origin(taken.origin), copy_context()
         context.run(request_id.set, origin.request_id)
         held = HeldJob(taken, taken.tries != self._last_try, origin, context, self._loop.time())
         self._held_jobs.add(held)
-        work = asyncio.create_task(self._draw_traced(held), name=f"image job {taken.id}", context=context)
-        self._works.add(work)
-        work.add_done_callback(self._works.discard)
+        self._work(self._draw_traced(held), f"image job {taken.id}", context)
+
+    async def _begin_again(self, taken: TakenJob) -> None:
+        """Begin a job whose server has put it in line again before what is left of it here is gone."""
+        while self._held_jobs.find(taken.id) is not None:
+            await self._held_jobs.change()
+        self._begin(taken)
+
+    def _work(self, work: Coroutine[Any, Any, None], name: str, context: Context | None = None) -> None:
+        task = asyncio.create_task(work, name=name, context=context)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
 
     async def _draw_traced(self, held: HeldJob) -> None:
         with draw_span(held.taken, held.origin) as span:

@@ -87,7 +87,7 @@ class Dispatcher:
                 demand = demand_of(request, await maker.prepare(), self._backend)
                 place = await self.admission.admit(caller, demand)
             at_end.callback(lambda: place.close(maker.usage))
-            events = maker.events()
+            events = maker.events(place.observe)
             started = await anext(events)
             if (state := self._state()) is not State.READY:
                 await events.aclose()
@@ -102,7 +102,6 @@ class Dispatcher:
 
             def observe(event: DocumentEvent) -> None:
                 meter.observe(event)
-                place.observe(event)
                 if transcript is not None:
                     transcript.observe(event)
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 from server.guard.caller import Caller
 from server.guard.demand import Demand, Share
-from server.interleave.events import DocumentCompleted, DocumentEvent, ImageQueued, Usage
+from server.interleave.events import DocumentCompleted, DocumentEvent, DocumentFailed, ImageQueued, Usage
 
 
 class Place:
-    """What is promised to one document that was admitted. To be closed when the document has ended.
+    """What is promised to one document that was admitted, until its last event or until it is closed.
 
     Args:
         caller: whose it is.
@@ -25,6 +25,7 @@ class Place:
         images: queued so far.
         admitted: time of the event loop.
         completed: whether the document has ended well.
+        closed: whether what was promised has been given back.
     """
 
     def __init__(self, caller: Caller, demand: Demand, share: Share, close: Callable[["Place", Usage], None]) -> None:
@@ -35,17 +36,22 @@ class Place:
         self.images = 0
         self.admitted = asyncio.get_running_loop().time()
         self.completed = False
+        self.closed = False
         self._close = close
 
     def observe(self, event: DocumentEvent) -> None:
-        """Learn from an event of the document."""
+        """Learn from an event of the document, when it is made: how long its reader takes for it is his own affair."""
         match event:
             case ImageQueued():
                 self.images += 1
                 self.image_steps = max(0.0, self.image_steps - self.demand.image_steps)
             case DocumentCompleted():
                 self.completed = True
+        if isinstance(event, DocumentCompleted | DocumentFailed):
+            self.close(event.usage)
 
     def close(self, usage: Usage) -> None:
-        """Give back what was promised, and tell what the document has cost."""
-        self._close(self, usage)
+        """Give back what was promised, and tell what the document has cost. Only the first time."""
+        if not self.closed:
+            self.closed = True
+            self._close(self, usage)

@@ -43,7 +43,7 @@ from server.interleave.drawing import Drawing
 from server.interleave.events import DocumentEvent, FinishReason, LengthLimit, Usage
 from server.interleave.limits import DEFAULT_LIMITS, MakingLimits
 from server.interleave.making import Making
-from server.interleave.outbox import Outbox
+from server.interleave.outbox import Outbox, ignore
 from server.interleave.pace import Pace, waiting_for_picture
 from server.interleave.parts import Parts
 from server.interleave.pending_logprobs import PendingLogprobs
@@ -143,8 +143,9 @@ class Interceptor:
             await asyncio.to_thread(self._prepare)
         return self._prompt_tokens
 
-    async def events(self) -> AsyncGenerator[DocumentEvent, None]:
+    async def events(self, observe: Callable[[DocumentEvent], None] = ignore) -> AsyncGenerator[DocumentEvent, None]:
         """See :class:`~server.interleave.making.DocumentMaker`."""
+        self._outbox.observe = observe
         if not self._prompt_tokens:
             await self.prepare()
         request = self._request

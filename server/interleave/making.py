@@ -17,7 +17,7 @@ from server.interleave.events import (
     Usage,
 )
 from server.interleave.limits import DocumentError
-from server.interleave.outbox import UNNUMBERED, Outbox
+from server.interleave.outbox import UNNUMBERED, Outbox, ignore
 from server.llm.engine import EngineDeadError, EngineError
 from server.observe.tracing import fail, tracer
 from server.tasks import end
@@ -40,8 +40,12 @@ class DocumentMaker(Protocol):
             SamplingError: the model cannot sample so.
         """
 
-    def events(self) -> AsyncGenerator[DocumentEvent, None]:
+    def events(self, observe: Callable[[DocumentEvent], None] = ignore) -> AsyncGenerator[DocumentEvent, None]:
         """The events of the document, to be read once. Begins with :meth:`prepare`, unless that has been done.
+
+        Args:
+            observe: sees each event as it is made, without its number. The last one says that nothing is being made any
+                more, which a slow reader hears late.
 
         Closing it, or cancelling the task that reads it, aborts the engine's requests, cancels all image jobs within a
         step and returns when nothing of them is left. Failures after the first event are events.

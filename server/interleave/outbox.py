@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from server.interleave.event_size import size_of
@@ -12,6 +13,10 @@ UNNUMBERED = -1
 """The sequence of an event in the outbox, and the part of one whose part has no index yet: given on the way out."""
 
 
+def ignore(event: DocumentEvent) -> None:
+    """Observe nothing."""
+
+
 class Outbox:
     """A queue of events with one reader. Events get their sequence numbers as they leave.
 
@@ -20,9 +25,13 @@ class Outbox:
 
     Args:
         max_bytes: that may wait, about.
+
+    Attributes:
+        observe: sees each event as it is put, while its reader may have to take those before it.
     """
 
     def __init__(self, max_bytes: int) -> None:
+        self.observe: Callable[[DocumentEvent], None] = ignore
         self._max_bytes = max_bytes
         self._bytes = 0
         self._events: deque[tuple[DocumentEvent, int]] = deque()
@@ -46,6 +55,7 @@ class Outbox:
             self._events.append((event, size))
         self._bytes += size
         self._filled.set()
+        self.observe(event)
 
     async def take(self) -> DocumentEvent:
         """The next event, numbered. Waits for one."""

@@ -5,7 +5,7 @@ drawn from the one dream, each from noise of its own. They make a document of im
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from server.interleave.drawing import Drawing
 from server.interleave.events import DocumentEvent, FinishReason, Usage
 from server.interleave.limits import DEFAULT_LIMITS, MakingLimits
 from server.interleave.making import Making
-from server.interleave.outbox import Outbox
+from server.interleave.outbox import Outbox, ignore
 from server.interleave.parts import Parts
 from server.interleave.seeds import derived_seed, random_seed
 from server.llm.engine import LLMEngine, Prompt
@@ -80,8 +80,9 @@ class TextToImage:
         prompt, _ = await self._build_prompts_once()
         return len(prompt.token_ids)
 
-    async def events(self) -> AsyncGenerator[DocumentEvent, None]:
+    async def events(self, observe: Callable[[DocumentEvent], None] = ignore) -> AsyncGenerator[DocumentEvent, None]:
         """See :class:`~server.interleave.making.DocumentMaker`."""
+        self._outbox.observe = observe
         prompt, negative = await self._build_prompts_once()
         request = self._request
         making = Making(

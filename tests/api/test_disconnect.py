@@ -105,3 +105,16 @@ async def test_a_reader_who_stalls_is_cut_off() -> None:
             await until(lambda: nothing_runs(app))
 
         assert pool.record.aborted == [pool.jobs[-1].id]
+
+
+async def test_a_document_that_waits_only_for_its_reader_holds_no_place() -> None:
+    large = RenderedImage(bytes(16_000_000), "png", solid(64, 64, (0, 0, 0)))  # more than a socket holds
+    pool = ScriptedPool([drawing, [Queued(0, None), Preview(0, large), large]])
+    engine = scripted_engine(["Look: ", DREAM], [EOS], ["another", EOS])
+    async with on_socket(engine, pool, admission={"max_running": 1}) as app:
+        slow = {"input": "a", "stream": True}
+        async with app.client.stream("POST", "/v1/interleaved", json=slow):
+            answer = await app.client.post("/v1/interleaved", json={"input": "b"})
+            assert not nothing_runs(app)
+
+        assert answer.json()["parts"] == [{"type": "text", "text": "another"}]

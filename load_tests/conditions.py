@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 
-def print_conditions(device: torch.device, *more: str) -> str:
+def print_conditions(device: torch.device, threads: str, *more: str) -> str:
     """Print one line about this machine and what runs on it.
 
     Args:
         device: where tensors are.
+        threads: that compute, in whichever processes those are that are measured.
         more: what else the numbers depend on.
 
     Returns:
@@ -20,7 +21,7 @@ def print_conditions(device: torch.device, *more: str) -> str:
     others = os.getloadavg()[0]
     facts = (
         f"{device} ({device_name(device)})",
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores",
+        f"torch {torch.__version__}, {threads}, on {os.cpu_count()} cores",
         f"load average {others:.1f} before the start",
         f"Python {platform.python_version()}",
         *more,
@@ -28,6 +29,16 @@ def print_conditions(device: torch.device, *more: str) -> str:
     conditions = "; ".join(facts)
     print(f"conditions: {conditions}", flush=True)
     return conditions
+
+
+def threads_here() -> str:
+    """Those of this process, for a benchmark that computes itself, or whose processes have as many."""
+    return counted(torch.get_num_threads())
+
+
+def counted(threads: int) -> str:
+    """So many threads, in words."""
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def device_name(device: torch.device) -> str:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from redis import Redis
+
 HOST = "127.0.0.1"
 START_S = 20.0
 
@@ -48,6 +50,13 @@ def redis_server() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait()
+
+
+def redis_version(url: str) -> str:
+    """What a Redis calls itself, and its version."""
+    with Redis.from_url(url) as redis:
+        info = redis.info("server")
+    return f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
 
 
 def _free_port() -> int:

@@ -3,7 +3,7 @@
 A benchmark makes one :class:`Results`, tells it everything through its methods, and writes it at the end::
 
     results = Results("text")
-    results.describe(torch.device("cpu"), "5 rounds by turns")
+    results.describe(torch.device("cpu"), "2 threads", "5 rounds by turns")
     results.table("Tokens a second", ("concurrency", "ours", "theirs"), [(1, 80.2, 81.0)])
     results.plot("Throughput", "concurrency", "tokens/s", [Series("ours", (1, 8), (80.2, 390.0))])
     results.at_least("text_throughput_1", 0.99, 0.98)
@@ -112,9 +112,9 @@ class Results:
     plots: list[Plot] = field(default_factory=list)
     unavailable: str | None = None
 
-    def describe(self, device: torch.device, *more: str) -> None:
+    def describe(self, device: torch.device, threads: str, *more: str) -> None:
         """Print the conditions. See :func:`~load_tests.conditions.print_conditions`."""
-        self.conditions = print_conditions(device, *more)
+        self.conditions = print_conditions(device, threads, *more)
         self.date = datetime.now(UTC).date().isoformat()
 
     def at_least(self, name: str, value: float, goal: float) -> None:

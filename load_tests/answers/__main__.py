@@ -1,10 +1,11 @@
 """``python -m load_tests.answers``: answers a minute, in those of a plain program.
 
 The program, :mod:`load_tests.answers.plain`, is what one would write with transformers and diffusers: one request at a
-time. The service is one server that also draws. Both have the same checkpoint, prompts, limits and threads, and both
-decode greedily. No prompt comes twice in a slice, and hardly one in two: caches help with what all prompts share. A
-slice of the service, at each concurrency, lies between two of the program and is held against their mean. An answer is
-worth what is in it, so the table says how many pictures and tokens the answers of each had.
+time. The service is one server that also draws. Both have the same checkpoint, prompts and limits, and both decode
+greedily. Each has the threads and the OpenMP that it has where nobody chooses any: the program those that torch brings,
+the service its own choice. No prompt comes twice in a slice, and hardly one in two: caches help with what all prompts
+share. A slice of the service, at each concurrency, lies between two of the program and is held against their mean. An
+answer is worth what is in it, so the table says how many pictures and tokens the answers of each had.
 """
 
 import asyncio
@@ -26,8 +27,11 @@ import torch
 
 from load_tests.answers.plain import READY
 from load_tests.answers.prompts import prompts
+from load_tests.conditions import threads_here
 from load_tests.results import Results, Series, arguments_of
 from load_tests.service.deployment import deployed
+from load_tests.service.threads import service_threads
+from server.openmp import INTEL_OPENMP
 
 GOALS = {1: 1.0, 16: 6.0}
 """Answers a minute at so many requests at a time, in those of the program."""
@@ -37,6 +41,7 @@ MAX_IMAGES = 3
 ANSWER_LIMIT_S = 600.0
 WARM_UP_SEED = 1000
 PROGRAM = "transformers + diffusers"
+INTELS, GNUS = "Intel's", "GNU's, which torch brings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Scale:
 
 
 FULL = Scale(rounds=5, alone=8, each=4)
-QUICK = Scale(rounds=1, alone=3, each=2)
+QUICK = Scale(rounds=1, alone=2, each=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,8 @@ def main() -> None:
     results = Results("answers")
     results.describe(
         torch.device("cpu"),
+        f"{service_threads('local', {})}, the program with {threads_here()}",
+        f"OpenMP: {INTELS if INTEL_OPENMP.is_file() else GNUS} in the service, {GNUS} in the program",
         f"greedy answers of {MAX_TOKENS} tokens and {MAX_IMAGES} pictures at most",
         "pictures and steps as the checkpoint recommends",
         f"{scale.rounds} rounds by turns, medians",

@@ -24,6 +24,7 @@ from load_tests.capacity.recording import Recording, record_at
 from load_tests.capacity.simulation import simulate
 from load_tests.results import Results, arguments_of
 from load_tests.service.deployment import deployed
+from load_tests.service.threads import service_threads
 
 GOAL = 0.15
 BUSY = 0.6
@@ -87,7 +88,9 @@ def main() -> None:
     results = Results("capacity")
     with TemporaryDirectory() as logs, deployed("worker", settings, Path(logs)) as deployment:
         pin(deployment.processes())
-        results.describe(torch.device("cpu"), "the embedded model, one server and one worker")
+        results.describe(
+            torch.device("cpu"), service_threads("worker", settings), "the embedded model, one server and one worker"
+        )
         profile = asyncio.run(measure(deployment.url, Known("this machine, embedded model")))
         seconds = 30 if arguments.quick else 120
         recordings = asyncio.run(record_traffic(deployment.url, profile, seconds))

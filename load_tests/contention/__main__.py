@@ -24,6 +24,7 @@ from load_tests.contention.callers import PICTURE_CALLERS, PICTURE_STEPS, TEXT_C
 from load_tests.contention.cores import Halves, halves, move
 from load_tests.results import Results, Series, arguments_of
 from load_tests.service.deployment import Deployment, deployed
+from load_tests.service.threads import service_threads
 from server.demo import terminated
 
 QUIET, APART, TOGETHER = "no pictures", "pictures on other cores", "pictures on the same cores"
@@ -49,7 +50,7 @@ class Scale:
 
 
 FULL = Scale(rounds=7, seconds=10.0)
-QUICK = Scale(rounds=2, seconds=5.0)
+QUICK = Scale(rounds=1, seconds=4.0)
 
 
 def main() -> None:
@@ -84,6 +85,7 @@ def measure(results: Results, cores: Halves, scale: Scale) -> None:
     with TemporaryDirectory() as logs, deployed("worker", settings, Path(logs)) as service:
         results.describe(
             torch.device("cpu"),
+            service_threads("worker", settings),
             f"text and its callers on {len(cores.text)} cores, the worker on {len(cores.pictures)}"
             f"{', which are threads of the same physical cores' if cores.siblings() else ''}",
             f"{TEXT_CALLERS} callers of text, {PICTURE_CALLERS} of pictures with {PICTURE_STEPS} steps",

@@ -28,6 +28,7 @@ from load_tests.fan_out.readers import readers_of
 from load_tests.fan_out.serving import HEALTH, serving
 from load_tests.fan_out.ticks import TICKS_PER_S, load_tokenizer, words
 from load_tests.results import Results, Series, arguments_of
+from load_tests.service.threads import COMPUTES_NOTHING
 from server.demo import terminated
 
 KIB = 1024
@@ -51,7 +52,7 @@ class Scale:
 
 
 FULL = Scale(readers=(100, 300, 1000), rounds=5, window_s=10.0, settle_s=2.0)
-QUICK = Scale(readers=(100, 1000), rounds=1, window_s=5.0, settle_s=1.0)
+QUICK = Scale(readers=(100, 1000), rounds=1, window_s=3.0, settle_s=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ def main() -> None:
     results = Results("fan_out")
     results.describe(
         torch.device("cpu"),
+        COMPUTES_NOTHING,
         f"{TICKS_PER_S} tokens a second for each reader, uvicorn with uvloop and httptools, readers in another process",
         f"{scale.rounds} rounds by turns, {scale.window_s:g} s each, medians",
     )

@@ -16,6 +16,7 @@ import torch
 
 from load_tests.feedback import recomputed, ways
 from load_tests.results import Results, arguments_of
+from load_tests.service.threads import vllm_threads
 from server.llm.vllm_engine import VLLMEngine
 from server.settings import DEFAULT_CHECKPOINT, LLMSettings
 
@@ -36,7 +37,7 @@ class Scale:
 
 
 FULL = Scale(documents=12, lengths=(64, 256, 1024), rounds=25)
-QUICK = Scale(documents=4, lengths=(64, 512), rounds=4)
+QUICK = Scale(documents=3, lengths=(64, 512), rounds=2)
 KV_CACHE_GIB = 0.03
 """Some 7,800 tokens in float16: a few prompts fill it."""
 
@@ -51,11 +52,13 @@ def main() -> None:
 
 async def measure(results: Results, scale: Scale) -> None:
     """Start vLLM and measure on it."""
-    engine = await VLLMEngine.start(DEFAULT_CHECKPOINT, LLMSettings(kv_cache_gib=KV_CACHE_GIB))
+    settings = LLMSettings(kv_cache_gib=KV_CACHE_GIB)
+    engine = await VLLMEngine.start(DEFAULT_CHECKPOINT, settings)
     try:
         block_size = int(engine.llm.vllm_config.cache_config.block_size)
         results.describe(
             torch.device(engine.llm.vllm_config.device_config.device),
+            vllm_threads(settings),
             f"vLLM on {DEFAULT_CHECKPOINT.name}, KV cache of {engine.kv_tokens} tokens in blocks of {block_size}",
             f"{scale.rounds} rounds by turns",
         )

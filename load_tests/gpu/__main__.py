@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import torch
 
+from load_tests.conditions import threads_here
 from load_tests.gpu.measure import GOAL_S, measure
 from load_tests.gpu.model import SPECS
 from load_tests.results import Results, arguments_of
@@ -28,7 +29,7 @@ def main() -> None:
         results.cannot_run(NOTHING_MEASURED)
     if on_gpu or arguments.spec == "tiny":
         device = torch.device("cuda" if on_gpu else "cpu")
-        results.describe(device, f"random weights of {arguments.spec}", f"{datetime.now(UTC):%Y-%m-%d}")
+        results.describe(device, threads_here(), f"random weights of {arguments.spec}", f"{datetime.now(UTC):%Y-%m-%d}")
         pictures, batches_each = (3, 2) if arguments.quick else (10, 4)
         seconds = asyncio.run(measure(results, SPECS[arguments.spec], device, pictures, batches_each))
         if on_gpu and arguments.spec == "sd21":

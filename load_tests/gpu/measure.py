@@ -1,8 +1,11 @@
 """Seconds for one picture, pictures a second, and how much of the chip that is."""
 
 import asyncio
+import re
 import statistics
+import sys
 import time
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,8 +27,23 @@ MAX_DECODE_BATCH = 4
 GOAL_S = 0.57
 """Of Stable Diffusion 2.1 with 50 steps on an H100."""
 
-PEAKS = {"H100 PCIe": 756e12, "H100": 989.4e12, "H200": 989.4e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
-"""FLOP/s in float16 on tensor cores, dense, by NVIDIA's data sheets; the first name that the device's own contains."""
+PEAKS = {
+    r"H100 \d+GB HBM3": 989.4e12,  # SXM
+    r"H100 NVL": 835e12,
+    r"H100 PCIe": 756e12,
+    r"H200": 989.4e12,
+    r"H200 NVL": 836e12,
+    r"A100(-SXM4|-PCIE)?[- ]\d+GB( PCIe)?": 312e12,
+    r"L40": 181e12,
+    r"L40S": 362e12,
+    r"L4": 121e12,
+}
+"""FLOP/s in float16 on tensor cores, dense, by NVIDIA's data sheets, for devices whose whole name matches.
+
+That of a part of a device, to which MIG adds what part it is, matches none.
+"""
+CELL_CHARACTERS = 120
+"""Of an error in a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +75,8 @@ class Seconds:
 async def measure(results: Results, spec: Spec, device: torch.device, pictures: int, batches_each: int) -> Seconds:
     """Measure every option, then every batch size with the best one. Returns seconds for a picture.
 
+    An option that fails is told as that, and the others are measured; but for the first, which they are held against.
+
     Args:
         results: take it all.
         spec: of the model.
@@ -73,7 +93,13 @@ async def measure(results: Results, spec: Spec, device: torch.device, pictures: 
         if option.needs_cuda and device.type != "cuda":
             rows.append((option.name, "needs CUDA", "", "", "", ""))
             continue
-        taken = await one_at_a_time(option, spec, device, pictures)
+        try:
+            taken = await one_at_a_time(option, spec, device, pictures)
+        except Exception as error:
+            if option is OPTIONS[0]:
+                raise
+            rows.append((option.name, failure(option, error), "", "", "", ""))
+            continue
         whole_s = statistics.median(each.whole for each in taken)
         denoising_s = statistics.median(each.denoising for each in taken)
         eager_s = eager_s or whole_s
@@ -114,21 +140,42 @@ async def by_batch(
     flops: float,
     peak: float | None,
 ) -> None:
-    """Pictures a second while the batch is full."""
-    rows = []
+    """Pictures a second while the batch is full. Of an option that fails at some size, no larger one is tried."""
+    rows: list[tuple[Cell, ...]] = []
     series = []
     for option in options.values():
-        rates = []
+        rates: list[float] = []
         for batch in spec.batches:
-            async with drawing(option, spec, device, max_batch=batch) as pool:
-                await draw_together(pool, spec, device, batch)
-                began = time.perf_counter()
-                await draw_together(pool, spec, device, batch * batches_each)
-                rates.append(batch * batches_each / (time.perf_counter() - began))
+            try:
+                rates.append(await full_batches(option, spec, device, batch, batches_each))
+            except Exception as error:
+                if option is OPTIONS[0]:
+                    raise
+                rows.append((option.name, batch, failure(option, error), ""))
+                break
             rows.append((option.name, batch, rates[-1], share_of_peak(flops * rates[-1], peak)))
-        series.append(Series(option.name, tuple(map(float, spec.batches)), tuple(rates)))
+        series.append(Series(option.name, tuple(map(float, spec.batches[: len(rates)])), tuple(rates)))
     results.table("Pictures a second", ("option", "batch", "pictures a second", "share of peak"), rows)
     results.plot("GPU: pictures a second by batch", "pictures in a batch", "pictures a second", series, log_x=True)
+
+
+async def full_batches(option: Option, spec: Spec, device: torch.device, batch: int, batches_each: int) -> float:
+    """Pictures a second, so many at a time."""
+    async with drawing(option, spec, device, max_batch=batch) as pool:
+        await draw_together(pool, spec, device, batch)
+        began = time.perf_counter()
+        await draw_together(pool, spec, device, batch * batches_each)
+        return batch * batches_each / (time.perf_counter() - began)
+
+
+def failure(option: Option, error: Exception) -> str:
+    """Print why an option failed, all of it, and return the cell of a table that says so."""
+    print(f"option failed: {option.name}", file=sys.stderr)
+    traceback.print_exception(error)
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    message = " ".join(str(error).split()).replace("|", "/")
+    return f"FAILED: {type(error).__name__}: {message}"[:CELL_CHARACTERS]
 
 
 @asynccontextmanager
@@ -210,10 +257,13 @@ def picture_side(spec: Spec) -> int:
 
 def peak_of(device: torch.device) -> float | None:
     """FLOP/s that the device could do, if that is known."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for known, peak in PEAKS.items() if known in name), None)
+    return peak_named(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def peak_named(name: str) -> float | None:
+    """The same of a GPU by its name, such as ``NVIDIA H100 80GB HBM3``."""
+    own = name.removeprefix("NVIDIA ")
+    return next((peak for known, peak in PEAKS.items() if re.fullmatch(known, own)), None)
 
 
 def share_of_peak(flops_per_s: float, peak: float | None) -> float | str:

@@ -1,9 +1,10 @@
 """``python -m load_tests.open_loop``: latency of documents with pictures over offered load.
 
 A closed loop of callers, who each wait for an answer before they ask again, slows down with its server and hides the
-line before it. It is used here for one thing: how many answers a second the server gives when it is always busy. Then
-callers come by a Poisson process, and in bursts, at shares of that rate, whether or not those before them have been
-answered. Seconds count from when a caller should have come.
+line before it. It is used here for one thing: how many answers a second the server gives when it is always busy. Of
+these, as many as there are callers are not counted at the beginning, and as many at the end. Then callers come by a
+Poisson process, and in bursts, at shares of that rate, whether or not those before them have been answered. Seconds
+count from when a caller should have come.
 """
 
 import itertools
@@ -22,6 +23,7 @@ from load_tests.open_loop.arrivals import BURST, Pattern
 from load_tests.open_loop.callers import MAX_IMAGES, MAX_TOKENS, Answer, Seen
 from load_tests.results import Cell, Results, Series, arguments_of
 from load_tests.service.deployment import Kind, deployed
+from load_tests.service.threads import service_threads
 
 CONCURRENCY = 16
 """Of the closed loop: enough that the server is always busy."""
@@ -37,7 +39,7 @@ class Scale:
     """How much is measured.
 
     Attributes:
-        closed: answers of the closed loop.
+        closed: answers of the closed loop that are counted.
         callers: at each rate.
         shares: rates, in that of the closed loop.
     """
@@ -48,7 +50,7 @@ class Scale:
 
 
 FULL = Scale(closed=96, callers=120, shares=(0.2, 0.4, 0.6, 0.8, 0.9, 1.1))
-QUICK = Scale(closed=32, callers=16, shares=(0.4, 0.8))
+QUICK = Scale(closed=16, callers=8, shares=(0.4, 0.8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ def main() -> None:
     results = Results("open_loop")
     results.describe(
         torch.device("cpu"),
+        service_threads(arguments.kind, {}),
         f"service: {arguments.kind}",
         f"answers of {MAX_TOKENS} tokens and {MAX_IMAGES} pictures at most, greedy",
         f"{scale.callers} callers at each rate, bursts of {BURST}",
@@ -127,9 +130,9 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as logs, deployed(arguments.kind, {}, Path(logs)) as service:
         seeds = itertools.count()  # no slice is asked what another was, of which the server has much in its caches
-        call(service.url, next(seeds), f"--concurrency={CONCURRENCY}", f"--count={CONCURRENCY}")
-        closed = call(service.url, next(seeds), f"--concurrency={CONCURRENCY}", f"--count={scale.closed}")
-        rate = scale.closed / closed.seconds
+        count = CONCURRENCY + scale.closed + CONCURRENCY
+        closed = call(service.url, next(seeds), f"--concurrency={CONCURRENCY}", f"--count={count}")
+        rate = closed.steady_rate(CONCURRENCY)
         print(f"closed loop of {CONCURRENCY}: {rate:.2f} answers a second", flush=True)
         slices = [
             Slice(pattern, share, offered(service.url, next(seeds), pattern, share * rate, scale.callers))

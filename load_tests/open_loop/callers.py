@@ -29,6 +29,7 @@ class Answer:
     """What one caller saw; in seconds from when he should have come, so that nobody's being late is left out.
 
     Attributes:
+        due: when that was, in seconds from the first caller.
         status: of the response.
         first_token: until the first text.
         first_picture: until the first picture; None if there was none.
@@ -36,6 +37,7 @@ class Answer:
         ended: whether the answer came to a good end.
     """
 
+    due: float
     status: int
     first_token: float | None
     first_picture: float | None
@@ -55,6 +57,21 @@ class Seen:
     seconds: float
     answers: list[Answer]
 
+    def steady_rate(self, concurrency: int) -> float:
+        """Answers a second of a closed loop while so many callers were always waiting, and the service was warm.
+
+        That is from when as many have been answered as there are callers until as many are left, for whom nobody comes
+        any more.
+
+        Raises:
+            RuntimeError: an answer came to no good end, so that the rate would mean nothing.
+        """
+        if not all(answer.ended for answer in self.answers):
+            raise RuntimeError("not all callers of the closed loop were answered")
+        ends = sorted(answer.due + answer.whole for answer in self.answers)
+        first, last = concurrency - 1, len(ends) - concurrency - 1
+        return (last - first) / (ends[last] - ends[first])
+
 
 def label(event: bytes) -> str | None:
     """What an event of ``/v1/interleaved`` brings, if it matters."""
@@ -65,8 +82,9 @@ def label(event: bytes) -> str | None:
     return END if b"event: document.completed" in event else None
 
 
-async def ask(url: str, prompt: str, due: float) -> Answer:
-    """One caller, at his time."""
+async def ask(url: str, prompt: str, begin: float, at: float) -> Answer:
+    """One caller, so many seconds from the beginning."""
+    due = begin + at
     await asyncio.sleep(due - time.perf_counter())
     body = {
         "input": prompt,
@@ -78,6 +96,7 @@ async def ask(url: str, prompt: str, due: float) -> Answer:
     answer = await stream(f"{url}/v1/interleaved", body, label)
     texts, pictures = answer.times(TEXT), answer.times(PICTURE)
     return Answer(
+        due=at,
         status=answer.status,
         first_token=texts[0] - due if texts else None,
         first_picture=pictures[0] - due if pictures else None,
@@ -90,7 +109,7 @@ async def open_loop(url: str, times: Iterable[float], seed: int) -> list[Answer]
     """Callers who come at given seconds from now, and wait for nobody."""
     due = list(times)
     begin = time.perf_counter()
-    asking = [ask(url, prompt, begin + at) for prompt, at in zip(prompts(len(due), seed), due, strict=True)]
+    asking = [ask(url, prompt, begin, at) for prompt, at in zip(prompts(len(due), seed), due, strict=True)]
     return await asyncio.gather(*asking)
 
 
@@ -98,10 +117,12 @@ async def closed_loop(url: str, concurrency: int, count: int, seed: int) -> list
     """So many callers at a time, each of whom asks again when he has been answered."""
     waiting = iter(prompts(count, seed))
     answers: list[Answer] = []
+    begin = time.perf_counter()
 
     async def caller() -> None:
         for prompt in waiting:
-            answers.append(await ask(url, prompt, time.perf_counter()))  # noqa: PERF401 - callers share the iterator
+            now = time.perf_counter() - begin
+            answers.append(await ask(url, prompt, begin, now))
 
     async with asyncio.TaskGroup() as callers:
         for _ in range(concurrency):

@@ -5,11 +5,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import torch
-from redis import Redis
 
+from load_tests.conditions import threads_here
 from load_tests.pool import commands, handoff, latency, memory, previews, throughput, unet_share
 from load_tests.pool.bench import FULL, QUICK, Bench, open_bench
 from load_tests.pool.traffic import MAX_BATCH
+from load_tests.redis_server import redis_version
 from load_tests.results import arguments_of
 
 BENCHMARKS: dict[str, Callable[[Bench], Coroutine[Any, Any, None]]] = {
@@ -49,14 +50,13 @@ def main() -> None:
 def describe(bench: Bench) -> None:
     """Print the conditions."""
     parameters = sum(parameter.numel() for parameter in bench.decoder.unet.parameters())
-    with Redis.from_url(bench.redis_url) as redis:
-        info = redis.info("server")
     bench.results.describe(
         bench.decoder.device,
+        f"{threads_here()} in each process",
         f"UNet of {parameters / 1e6:.1f} M parameters in {bench.decoder.dtype} on "
         f"{bench.spec.latent_side}x{bench.spec.latent_side} latents, {bench.decoder.image_size}-pixel pictures",
         f"DDIM, batches of {MAX_BATCH} jobs",
-        f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])} on loopback",
+        f"{redis_version(bench.redis_url)} on loopback",
         f"{bench.scale.rounds} rounds by turns, medians",
     )
 

@@ -24,7 +24,8 @@ class Scale:
         arrivals: jobs of each server in a round, where latency is measured.
         answers: pictures asked for, where the hand-off is measured.
         pictures: of each number of steps, where commands are counted.
-        settling_jobs: that go through a server process before its memory is watched.
+        settling_jobs: that go through a server process before its memory is watched. These and the next are counted
+            in steps of :data:`~load_tests.pool.memory.REPORT_EVERY`.
         watched_jobs: that go through it after that.
     """
 
@@ -38,7 +39,7 @@ class Scale:
 
 
 FULL = Scale(rounds=7, calls=12, arrivals=300, answers=40, pictures=5, settling_jobs=5000, watched_jobs=10_000)
-QUICK = Scale(rounds=1, calls=9, arrivals=40, answers=10, pictures=2, settling_jobs=3000, watched_jobs=2000)
+QUICK = Scale(rounds=1, calls=6, arrivals=30, answers=6, pictures=1, settling_jobs=1500, watched_jobs=1000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from server.tasks import end
 
 NAMESPACE = "memory"
 OPEN = 1000
-REPORT_EVERY = 1000
+REPORT_EVERY = 500
 TAKEN_TOGETHER = 16
 MIB = 2**20
 

@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from load_tests.conditions import counted
 from load_tests.profiles import roofline, sampling
-from load_tests.profiles.paths import OPEN_JOBS, READERS, pictures_under_load, text_under_load
+from load_tests.profiles.paths import OPEN_JOBS, READERS, WORKER_THREADS, pictures_under_load, text_under_load
 from load_tests.results import Results, arguments_of
 from server.demo import terminated
 
@@ -35,6 +36,7 @@ def main() -> None:
     results = Results("profiles")
     results.describe(
         torch.device("cpu"),
+        f"{counted(WORKER_THREADS)} in the worker",
         f"text: a server process with {READERS} readers; pictures: a worker with {OPEN_JOBS} open jobs",
         f"{sampling.SAMPLES_PER_S} samples a second",
     )
@@ -43,7 +45,7 @@ def main() -> None:
         results.cannot_run(NO_PY_SPY)
     else:
         try:
-            asyncio.run(profile(results, program, 5 if arguments.quick else 20, out))
+            asyncio.run(profile(results, program, 3 if arguments.quick else 20, out))
         except subprocess.CalledProcessError as error:  # most systems let only root watch what is no child of his
             results.cannot_run(f"py-spy: {error.stderr.strip()}")
     roofline.report(results)

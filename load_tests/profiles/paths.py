@@ -28,6 +28,7 @@ from server.tasks import end
 
 READERS = 200
 OPEN_JOBS = 16
+WORKER_THREADS = 1
 GUIDANCE_SCALE = 3.5
 POLL_S = 0.1
 
@@ -83,7 +84,11 @@ async def pictures_under_load(logs: Path) -> AsyncIterator[int]:
 def _worker(redis_url: str, log: Path) -> Iterator[int]:
     """``dreamserve worker`` as a process, from ready to stopped. Yields its process id."""
     port = free_port()
-    variables = {"DREAMSERVE_REDIS__URL": redis_url, "DREAMSERVE_WORKER__PORT": str(port), "OMP_NUM_THREADS": "1"}
+    variables = {
+        "DREAMSERVE_REDIS__URL": redis_url,
+        "DREAMSERVE_WORKER__PORT": str(port),
+        "OMP_NUM_THREADS": str(WORKER_THREADS),
+    }
     command = [sys.executable, "-m", "server.cli", "worker"]
     with (
         log.open("w") as output,

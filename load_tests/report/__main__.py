@@ -8,6 +8,7 @@ replace no others.
 
 import argparse
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from load_tests.report.machine import machine
 from load_tests.report.page import Chapter, page
 from load_tests.report.plots import draw_plots
 from load_tests.report.runs import FailedError, UnavailableError, earlier, run
+from server.demo import terminated
 
 BENCHMARKS = (
     "text",
@@ -43,6 +45,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=BENCHMARKS, default=BENCHMARKS, help="run these")
     parser.add_argument("--out", type=Path, help="folder of the page; load_tests, or out/load_tests for a quick run")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, terminated)  # benchmarks are processes of their own: whatever ends this ends them
     out: Path = arguments.out or Path("out/load_tests" if arguments.quick else "load_tests")
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 Workers are processes that are whole but for their UNet, which sleeps: as long for a batch as for one picture, as if
 each had a device of its own. What they lose to each other is what the queue costs, and the cores that they share for
-all the rest. Counted are denoising steps.
+all the rest. Counted are denoising steps. Every other round takes the numbers of workers backwards, so that a machine
+that becomes slower meanwhile is not taken for what more workers cost.
 
 Redis is asked what CPU time its one thread took for pictures that a server's pool sends it and a simulated renderer
 ends, which says all that a worker says and draws nothing. Python, on both sides of it, takes far more than Redis does,
@@ -16,10 +17,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from load_tests.conditions import threads_here
 from load_tests.pool.model import SMALL, random_decoder
 from load_tests.pool.traffic import MAX_BATCH
 from load_tests.pool.unet_calls import UNetCalls
-from load_tests.redis_server import redis_server
+from load_tests.redis_server import redis_server, redis_version
 from load_tests.results import Results, arguments_of
 from load_tests.scale import redis_load, workers
 
@@ -30,17 +32,19 @@ class Scale:
 
     Attributes:
         workers: rising.
-        window_s: with each number of them.
+        rounds: the second one falling, and so on by turns.
+        window_s: with each number of them, in each round.
         pictures: of each size, for what they cost Redis.
     """
 
     workers: tuple[int, ...]
+    rounds: int
     window_s: float
     pictures: int
 
 
-FULL = Scale(workers=(1, 2, 4, 8), window_s=20.0, pictures=3000)
-QUICK = Scale(workers=(1, 2, 4), window_s=6.0, pictures=400)
+FULL = Scale(workers=(1, 2, 4, 8), rounds=2, window_s=20.0, pictures=3000)
+QUICK = Scale(workers=(1, 4), rounds=1, window_s=4.0, pictures=200)
 
 
 def main() -> None:
@@ -52,8 +56,11 @@ def main() -> None:
     with redis_server() as url, TemporaryDirectory() as folder:
         results.describe(
             torch.device("cpu"),
+            f"{threads_here()} in each process",
             f"workers on the same machine, {MAX_BATCH} jobs a call, {workers.OPEN_JOBS} open for each worker",
-            "Redis on loopback",
+            f"{scale.window_s:g} s with each number of workers, "
+            f"{f'{scale.rounds} rounds, rising and falling by turns, means' if scale.rounds > 1 else 'once, rising'}",
+            f"{redis_version(url)} on loopback",
         )
         asyncio.run(measure(results, url, Path(folder), scale))
     results.write(arguments.json)
@@ -61,7 +68,7 @@ def main() -> None:
 
 async def measure(results: Results, url: str, folder: Path, scale: Scale) -> None:
     """Both, one after the other."""
-    await workers.measure(results, url, folder, scale.workers, scale.window_s)
+    await workers.measure(results, url, folder, scale.workers, scale.rounds, scale.window_s)
     description = random_decoder(SMALL, torch.device("cpu"), UNetCalls(folder / "description")).description
     await redis_load.measure(results, url, description, scale.pictures)
 

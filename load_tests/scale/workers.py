@@ -9,7 +9,9 @@ them. Counted are the rows of UNet calls, which are the denoising steps of pictu
 
 import asyncio
 import itertools
+import statistics
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,41 +64,98 @@ class Throughput:
     """What some workers did together.
 
     Attributes:
-        workers: of them.
         rows_per_s: denoising steps of pictures.
         rows_per_call: of ``MAX_BATCH`` at most.
         pictures_per_s: that ended.
     """
 
-    workers: int
     rows_per_s: float
     rows_per_call: float
     pictures_per_s: float
 
 
-async def measure(results: Results, redis_url: str, folder: Path, counts: tuple[int, ...], window_s: float) -> None:
-    """Measure with more and more workers, and report."""
-    found = []
-    calls: list[UNetCalls] = []
+class Crew:
+    """Worker processes, as many at a time as are wanted.
+
+    Args:
+        redis_url: where they find their jobs.
+        folder: for what they write down of their UNet calls.
+    """
+
+    def __init__(self, redis_url: str, folder: Path) -> None:
+        self._redis_url = redis_url
+        self._folder = folder
+        self._processes: list[tuple[UNetCalls, AsyncExitStack]] = []
+
+    @property
+    def calls(self) -> list[UNetCalls]:
+        """The UNet calls of each."""
+        return [calls for calls, _ in self._processes]
+
+    async def become(self, workers: int, pool: RedisPool) -> None:
+        """Start some or stop some, and return when so many take jobs of this pool.
+
+        Raises:
+            TimeoutError: they do not.
+        """
+        await self._stop_beyond(workers)
+        while (number := len(self._processes)) < workers:
+            calls, process = UNetCalls(self._folder / f"calls-{number}"), AsyncExitStack()
+            await process.enter_async_context(spawned(_work, self._redis_url, number, calls.path))
+            self._processes.append((calls, process))
+        await until_alive(pool, workers)
+
+    async def close(self) -> None:
+        """Stop all."""
+        await self._stop_beyond(0)
+
+    async def _stop_beyond(self, workers: int) -> None:
+        while len(self._processes) > workers:
+            _, process = self._processes.pop()
+            await process.aclose()
+
+
+async def measure(
+    results: Results, redis_url: str, folder: Path, counts: tuple[int, ...], rounds: int, window_s: float
+) -> None:
+    """Measure with more and more workers, then with fewer and fewer, and so on by turns; and report."""
+    found: dict[int, list[Throughput]] = {workers: [] for workers in counts}
     side = random_decoder(SMALL, torch.device("cpu"), UNetCalls(folder / "unused")).description
     pool = unattended_redis_pool(redis_url, NAMESPACE, side, SMALL)
     await pool.start(SMALL.states())
     async with AsyncExitStack() as at_end:
         at_end.push_async_callback(pool.close)
-        for workers in counts:
-            while len(calls) < workers:
-                calls.append(UNetCalls(folder / f"calls-{len(calls)}"))
-                await at_end.enter_async_context(spawned(_work, redis_url, len(calls) - 1, calls[-1].path))
-            await until_alive(pool, workers)
-            found.append(await throughput(pool, calls, side.image_size, window_s))
-    one = found[0].rows_per_s / found[0].workers
-    efficiency = [each.rows_per_s / each.workers / one for each in found]
+        crew = Crew(redis_url, folder)
+        at_end.push_async_callback(crew.close)
+        for number in range(rounds):
+            for workers in reversed(counts) if number % 2 else counts:
+                await crew.become(workers, pool)
+                name = f"{number}-{workers}"
+                found[workers].append(await throughput(pool, crew.calls, name, side.image_size, window_s))
+    report(results, found)
+
+
+def report(results: Results, found: Mapping[int, Sequence[Throughput]]) -> None:
+    """A table and a plot of the windows by their number of workers, rising, and the goal for the most."""
+    counts = tuple(found)
+    rates = {workers: [each.rows_per_s for each in windows] for workers, windows in found.items()}
+    means = {workers: statistics.mean(of_windows) for workers, of_windows in rates.items()}
+    one = means[counts[0]] / counts[0]
+    of_linear = {workers: mean / workers / one for workers, mean in means.items()}
     results.table(
         f"Workers whose UNet sleeps {1000 * CALL_S:.0f} ms a call",
-        ("workers", "denoising steps a second", "of linear", "rows a call", "pictures a second"),
+        ("workers", "denoising steps a second", "least", "most", "of linear", "rows a call", "pictures a second"),
         [
-            (each.workers, each.rows_per_s, of_linear, each.rows_per_call, each.pictures_per_s)
-            for each, of_linear in zip(found, efficiency, strict=True)
+            (
+                workers,
+                means[workers],
+                min(rates[workers]),
+                max(rates[workers]),
+                of_linear[workers],
+                statistics.mean(each.rows_per_call for each in windows),
+                statistics.mean(each.pictures_per_s for each in windows),
+            )
+            for workers, windows in found.items()
         ],
     )
     results.plot(
@@ -104,15 +163,23 @@ async def measure(results: Results, redis_url: str, folder: Path, counts: tuple[
         "workers",
         "denoising steps a second",
         [
-            Series("measured", tuple(map(float, counts)), tuple(each.rows_per_s for each in found)),
+            Series("measured", tuple(map(float, counts)), tuple(means.values())),
             Series("linear", tuple(map(float, counts)), tuple(one * workers for workers in counts)),
         ],
     )
-    results.at_least(f"scale_{counts[-1]}_workers_of_linear", efficiency[-1], GOAL)
+    results.at_least(f"scale_{counts[-1]}_workers_of_linear", of_linear[counts[-1]], GOAL)
 
 
-async def throughput(pool: RedisPool, calls: list[UNetCalls], side: int, window_s: float) -> Throughput:
-    """What these workers do while there are more jobs than they can take."""
+async def throughput(pool: RedisPool, calls: list[UNetCalls], name: str, side: int, window_s: float) -> Throughput:
+    """What these workers do while there are more jobs than they can take.
+
+    Args:
+        pool: that they work for.
+        calls: of their UNets.
+        name: of the jobs, which no other may have had.
+        side: of the pictures.
+        window_s: of what counts.
+    """
     numbers = itertools.count()
     steps = itertools.cycle(STEPS)
     finished = 0
@@ -120,8 +187,7 @@ async def throughput(pool: RedisPool, calls: list[UNetCalls], side: int, window_
     async def ask() -> None:
         nonlocal finished
         while True:
-            id = f"{len(calls)}-{next(numbers)}"
-            await draw(pool, make_job(SMALL, side, id, steps=next(steps), guidance_scale=1.0))
+            await draw(pool, make_job(SMALL, side, f"{name}-{next(numbers)}", steps=next(steps), guidance_scale=1.0))
             finished += 1
 
     before = [len(each) for each in calls]
@@ -137,7 +203,6 @@ async def throughput(pool: RedisPool, calls: list[UNetCalls], side: int, window_
     entries = np.concatenate([each.read(count) for each, count in zip(calls, before, strict=True)])
     seen = entries[(entries["started"] >= began) & (entries["started"] < until)]
     return Throughput(
-        workers=len(calls),
         rows_per_s=float(seen["rows"].sum()) / (until - began),
         rows_per_call=float(seen["rows"].mean()),
         pictures_per_s=(finished_after - finished_before) / (until - began),
@@ -145,13 +210,13 @@ async def throughput(pool: RedisPool, calls: list[UNetCalls], side: int, window_
 
 
 async def until_alive(pool: RedisPool, workers: int) -> None:
-    """Return when so many workers take jobs.
+    """Return when so many workers take jobs, and no more.
 
     Raises:
         TimeoutError: they do not.
     """
     async with asyncio.timeout(START_LIMIT_S):
-        while (await pool.load()).workers_alive < workers:  # noqa: ASYNC110 - they say so in Redis
+        while (await pool.load()).workers_alive != workers:  # noqa: ASYNC110 - they say so in Redis
             await asyncio.sleep(POLL_S)
 
 

@@ -16,6 +16,7 @@ import torch
 from load_tests.conditions import print_conditions
 from load_tests.service.choice import add_choice, chosen
 from load_tests.service.deployment import Deployment
+from load_tests.service.threads import service_threads
 from load_tests.soak.outcome import Outcome, Plan
 from load_tests.soak.report import as_json, report
 from load_tests.soak.soak import soak
@@ -61,7 +62,9 @@ def main() -> int:
     kept = {"DREAMSERVE_JOURNAL__RETENTION_S": str(plan.kept_s), "DREAMSERVE_FILES__TTL_S": str(plan.kept_s)}
     try:
         with chosen(arguments, {**SETTINGS, **kept}, arguments.out) as service:
-            print_conditions(torch.device("cpu"), f"service: {arguments.url or arguments.kind}", f"seed {plan.seed}")
+            threads = "threads unknown" if arguments.url else service_threads(arguments.kind, SETTINGS)
+            served_by = f"service: {arguments.url or arguments.kind}"
+            print_conditions(torch.device("cpu"), threads, served_by, f"seed {plan.seed}")
             outcome = asyncio.run(run(service, plan))
     except NotStartedError as error:
         print(error, file=sys.stderr)

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from load_tests.results import Results, Series, arguments_of
+from load_tests.service.threads import vllm_threads
 from load_tests.text.callers import OUTPUT_TOKENS, PROMPT_WORDS, Slice, body
-from load_tests.text.servers import MODEL, Server, our_server, vllm_server
+from load_tests.text.servers import LLM, MODEL, Server, our_server, vllm_server
 
 CONCURRENCIES = (1, 8, 32)
 OURS, THEIRS = "DreamServe", "vllm serve"
@@ -63,7 +64,7 @@ class Scale:
 
 
 FULL = Scale(rounds=10, each={1: 25, 8: 6, 32: 4})
-QUICK = Scale(rounds=2, each={1: 6, 8: 3, 32: 2})
+QUICK = Scale(rounds=2, each={1: 3, 8: 2, 32: 1})
 
 
 def main() -> None:
@@ -76,6 +77,7 @@ def main() -> None:
 
         results.describe(
             torch.device("cpu"),
+            f"{vllm_threads(LLM)} in both servers",
             f"vLLM {vllm.__version__}",
             f"prompts of {PROMPT_WORDS} words, answers of {OUTPUT_TOKENS} tokens, greedy",
             f"{scale.rounds} rounds by turns",

@@ -1,6 +1,8 @@
 """The report runs benchmarks and writes their page, and loses nothing that it cannot measure again."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,12 @@ from load_tests.report import page, runs
 from load_tests.results import Results
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
+PARENT_AND_CHILD = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+with subprocess.Popen([sys.executable, "-c", "print('ready', flush=True); input()"]) as child:
+    signal.pause()
+"""
 Reporting = Callable[..., tuple[int, str]]
 
 
@@ -20,7 +28,7 @@ def reporting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reporting:
     shutil.copytree(BENCHMARKS, tmp_path / "sources")
     monkeypatch.setattr(page, "ROOT", tmp_path / "sources")
     monkeypatch.setattr(runs, "PACKAGE", "tests.load_tests.benchmarks")
-    monkeypatch.setattr(report, "BENCHMARKS", ("good", "failing", "unavailable"))
+    monkeypatch.setattr(report, "BENCHMARKS", ("good", "failing", "hanging", "unavailable"))
 
     def write(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", ["report", "--out", str(tmp_path), *arguments])
@@ -65,6 +73,25 @@ def test_a_benchmark_that_fails_is_told_and_the_others_are_run(reporting: Report
     assert code == 1
     assert "**It ended with code 7.**" in written
     assert "`hare_to_tortoise`" in written
+
+
+def test_a_benchmark_that_hangs_is_ended_and_told_and_the_others_are_run(
+    reporting: Reporting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "LIMIT_S", 0.6)
+    code, written = reporting("--only", "hanging")
+    assert code == 1
+    assert "**It had not ended after 0.01 minutes, and was made to.**" in written
+
+
+def test_a_benchmark_is_ended_with_all_that_it_has_started() -> None:
+    command = [sys.executable, "-c", PARENT_AND_CHILD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        runs.end_group(process)
+        assert process.stdout.read() == b""  # which comes to its end when neither holds it any more
+        assert process.wait() == 3
 
 
 def test_a_benchmark_that_cannot_run_here_says_why_and_keeps_what_it_found_elsewhere(

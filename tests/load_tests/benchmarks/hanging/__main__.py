@@ -1,0 +1,5 @@
+"""``python -m …hanging``: one that never ends."""
+
+import threading
+
+threading.Event().wait()

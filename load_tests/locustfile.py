@@ -221,7 +221,7 @@ class Reader(HttpUser):
 def wish() -> str:
     """What a user would like to see."""
     first, second = (f"{random.choice(COLOURS)} {random.choice(SHAPES)}" for _ in range(2))
-    return random.choice((f"Draw a {first} and then a {second}.", f"Tell me a story about a {first}."))
+    return random.choice((f"Draw two pictures: a {first}, then a {second}.", f"Tell me a story about a {first}."))
 
 
 class InterleavedUser(Reader):

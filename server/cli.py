@@ -193,7 +193,7 @@ def load_settings(config: Path | None, flags: dict[str, dict[str, Any]]) -> Sett
 def announce(url: str, *, asks_for_key: bool) -> None:
     """Say that the server takes requests, and how to send one."""
     header = '-H "Authorization: Bearer $DREAMSERVE_API_KEY" ' if asks_for_key else ""
-    body = '{"input": "Draw a red circle and then a blue star.", "stream": true}'
+    body = '{"input": "Draw two pictures: a red circle, then a blue star.", "stream": true}'
     console.print(f"\n[bold green]ready[/bold green] at [bold]{url}[/bold]  [dim]({url}/docs)[/dim]", highlight=False)
     console.print(f"  curl -N {url}/v1/interleaved {header}-d '{body}'", markup=False, highlight=False, soft_wrap=True)
     console.print(f'  dreamserve generate "Draw a red circle." --url {url}\n', markup=False, highlight=False)

@@ -18,7 +18,7 @@ from server.client.answer import Answer
 from server.client.generate import Exit, generate
 
 PICTURES = 2
-PROMPT = "Draw a red circle and then a blue star."
+PROMPT = "Draw two pictures: a red circle, then a blue star."
 COMMAND = (sys.executable, "-m", "server.cli", "serve", "--no-auth")
 START_LIMIT_S = 240
 STOP_LIMIT_S = 40

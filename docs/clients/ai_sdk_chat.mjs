@@ -4,7 +4,7 @@ import { streamText } from "ai";
 const dreamserve = createOpenAICompatible({ name: "dreamserve", baseURL: "http://localhost:8000/v1" });
 const { textStream } = streamText({
   model: dreamserve("dreamllm-tiny"),
-  prompt: "Draw a red circle and then a blue star.",
+  prompt: "Draw two pictures: a red circle, then a blue star.",
   seed: 7,
   providerOptions: { dreamserve: { image_output: "markdown", images: { delivery: "url" } } },
 });

@@ -10,7 +10,7 @@ model = ChatOpenAI(
     seed=7,
     extra_body={"image_output": "content"},
 )
-message = model.invoke("Draw a red circle and then a blue star.")
+message = model.invoke("Draw two pictures: a red circle, then a blue star.")
 for i, part in enumerate(message.content):
     if part["type"] == "text":
         print(part["text"], end="")

@@ -7,7 +7,7 @@ stream = litellm.completion(
     model="openai/dreamllm-tiny",
     api_base="http://localhost:8000/v1",
     api_key="none",
-    messages=[{"role": "user", "content": "Draw a red circle and then a blue star."}],
+    messages=[{"role": "user", "content": "Draw two pictures: a red circle, then a blue star."}],
     seed=7,
     stream=True,
 )

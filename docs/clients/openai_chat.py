@@ -6,7 +6,7 @@ from openai import OpenAI
 client = OpenAI(base_url="http://localhost:8000/v1", api_key="none")
 stream = client.chat.completions.create(
     model="dreamllm-tiny",
-    messages=[{"role": "user", "content": "Draw a red circle and then a blue star."}],
+    messages=[{"role": "user", "content": "Draw two pictures: a red circle, then a blue star."}],
     seed=7,
     stream=True,
     extra_body={"images": {"steps": 20}},

@@ -4,7 +4,7 @@ import OpenAI from "openai";
 const client = new OpenAI({ baseURL: "http://localhost:8000/v1", apiKey: "none" });
 const stream = await client.responses.create({
   model: "dreamllm-tiny",
-  input: "Draw a red circle and then a blue star.",
+  input: "Draw two pictures: a red circle, then a blue star.",
   seed: 7,
   stream: true,
 });

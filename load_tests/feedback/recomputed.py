@@ -23,7 +23,7 @@ from server.llm.vllm_engine import VLLMEngine
 from server.settings import AdmissionSettings, AuthSettings, LogSettings, Settings
 
 PROMPTS = (
-    "Draw a red circle and then a blue star.",
+    "Draw two pictures: a red circle, then a blue star.",
     "Tell me a story about a purple star.",
     "Draw a green square, then a yellow circle, then a pink star.",
 )

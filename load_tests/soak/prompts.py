@@ -33,8 +33,8 @@ BAD_REQUESTS: Sequence[tuple[str, Any]] = (
 def prompt(dice: random.Random) -> str:
     """Text of a caller."""
     first, second = (f"{dice.choice(COLOURS)} {dice.choice(SHAPES)}" for _ in range(2))
-    wishes = (f"Draw a {first}.", f"Draw a {first} and then a {second}.", f"Tell me a story about a {first}.")
-    return dice.choice(wishes)
+    two = f"Draw two pictures: a {first}, then a {second}."
+    return dice.choice((f"Draw a {first}.", two, f"Tell me a story about a {first}."))
 
 
 def picture(dice: random.Random) -> str:

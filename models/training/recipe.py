@@ -109,4 +109,9 @@ def publish(checkpoint: Path, out: Path) -> None:
     """Write a checkpoint as it is shipped: in float16, with a temperature to sample text by."""
     dream = DreamLLM.from_pretrained(checkpoint)
     dream.model.generation_config.update(do_sample=True, temperature=TEMPERATURE)
+    # Where the parts were loaded from are folders of this machine.
+    for part in (dream.model.config.text_config, dream.model.config.vision_config):
+        part._name_or_path = ""
+    for module in dream.decoder.modules.values():
+        module.register_to_config(_name_or_path="")
     dream.save_pretrained(out, torch.float16)

@@ -150,7 +150,10 @@ class ChatCompletionRequest(SamplingOptions):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"messages": [{"role": "user", "content": "Draw a red circle and then a blue star."}], "stream": True},
+                {
+                    "messages": [{"role": "user", "content": "Draw two pictures: a red circle, then a blue star."}],
+                    "stream": True,
+                },
                 {
                     "messages": [{"role": "user", "content": "What is a star?"}],
                     "modalities": ["text"],

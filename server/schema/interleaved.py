@@ -78,7 +78,7 @@ class InterleavedRequest(SamplingOptions):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"input": "Draw a red circle and then a blue star.", "stream": True},
+                {"input": "Draw two pictures: a red circle, then a blue star.", "stream": True},
                 {
                     "messages": [{"role": "user", "content": "Draw a big green square."}],
                     "max_tokens": 200,

@@ -84,7 +84,7 @@ class ResponseRequest(SamplingOptions):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"input": "Draw a red circle and then a blue star.", "stream": True},
+                {"input": "Draw two pictures: a red circle, then a blue star.", "stream": True},
                 {
                     "instructions": "Be brief.",
                     "input": [{"role": "user", "content": [{"type": "input_text", "text": "Draw a green square."}]}],

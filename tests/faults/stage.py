@@ -31,7 +31,7 @@ from tests.pool.rendering import eventually
 from tests.vllm.reference import count_waiting_states, random_prompt
 
 DRAW = {
-    "input": "Draw a red circle and then a blue star.",
+    "input": "Draw two pictures: a red circle, then a blue star.",
     "temperature": 0,
     "seed": 7,
     "images": {"max": 1, "steps": 8},

@@ -288,8 +288,9 @@ async def test_what_documents_take_is_learned_from_those_that_ended_well() -> No
             place = await at.admission.admit(ANONYMOUS, open_ended)
             for part in range(3):
                 place.observe(ImageQueued(1, part, 0, None))
-            place.observe(DocumentCompleted(2, "stop", Usage()))
-            place.close(Usage(completion_tokens=40))
+            place.observe(DocumentCompleted(2, "stop", Usage(completion_tokens=40)))
+            assert place.closed
+            place.close(Usage())  # what comes later changes nothing
         later = await at.admission.admit(ANONYMOUS, open_ended)
 
     assert begin.share.image_steps == 10

@@ -59,7 +59,7 @@ async def test_the_keyboard_reaches_everything_in_the_order_of_the_page(playgrou
 
         assert reached[0] == "Skip to the prompt"
         assert reached[1:3] == ["Parameters", "Dark colours"]
-        assert reached[3] == "Draw a red circle and then a blue star."
+        assert reached[3] == "Draw two pictures: a red circle, then a blue star."
         assert reached[7:9] == ["Prompt", "Add pictures"]
 
 

@@ -44,7 +44,7 @@ async def test_an_answer_with_two_pictures_grows_in_its_order(playground: OpenPl
         [" That is all.", EOS],
     )
     async with playground(scripted_engine(*turns), ScriptedPool([warm_up, slowly, drawing])) as visit:
-        await visit.ask("Draw a red circle and then a blue star.")
+        await visit.ask("Draw two pictures: a red circle, then a blue star.")
 
         await expect(visit.texts).to_have_text("Here is a red")
         await expect(visit.answers).to_have_attribute("aria-busy", "true")

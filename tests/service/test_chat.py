@@ -14,7 +14,7 @@ from tests.service.conftest import Service
 
 pytestmark = pytest.mark.vllm
 
-PROMPT = "Draw a red circle and then a blue star."
+PROMPT = "Draw two pictures: a red circle, then a blue star."
 TWO_PICTURES: list[ChatCompletionMessageParam] = [{"role": "user", "content": PROMPT}]
 REPEATABLE: dict[str, Any] = {"model": "dreamllm-tiny", "temperature": 0, "seed": 7}
 

@@ -35,7 +35,7 @@ async def test_a_description_becomes_what_it_says(service: Service) -> None:
     assert images[0]["b64_json"] != images[1]["b64_json"]
     for image in images:
         shapes = judge(pixels(base64.b64decode(image["b64_json"]))).shapes
-        assert [shape.color for shape in shapes] == ["red"]
+        assert [(shape.color, shape.kind) for shape in shapes] == [("red", "circle")]
 
 
 async def test_a_seed_draws_the_same_picture_inline_and_behind_a_link(service: Service) -> None:

@@ -24,7 +24,7 @@ async def answer(engine: VLLMEngine, id: str, text: str, max_images: int = 2, **
 
 
 async def test_log_probabilities_line_up_with_the_text_over_pictures(engine: VLLMEngine) -> None:
-    made = await answer(engine, "lined-up", "Draw a red circle and then a blue star.", logprobs=3)
+    made = await answer(engine, "lined-up", "Draw two pictures: a red circle, then a blue star.", logprobs=3)
     told = [token for event in made.events if isinstance(event, TextDelta) for token in event.logprobs]
     assert made.parts.count("IMAGE") == 2
     assert b"".join(token.bytes for token in told) == made.text.encode()
@@ -35,7 +35,7 @@ async def test_log_probabilities_line_up_with_the_text_over_pictures(engine: VLL
 
 
 async def test_penalties_work_over_pictures(engine: VLLMEngine) -> None:
-    text = "Draw a red circle and then a blue star."
+    text = "Draw two pictures: a red circle, then a blue star."
     plain = await answer(engine, "unpenalised", text)
     penalties = {"presence_penalty": 2.0, "frequency_penalty": 2.0}
     penalised = await answer(engine, "penalised", text, **penalties)

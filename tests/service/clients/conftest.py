@@ -29,7 +29,7 @@ def question(service: Service) -> Question:
     return Question(
         base_url=f"{service.client.base_url}/v1",
         model=MODEL,
-        prompt="Draw a red circle and then a blue star.",
+        prompt="Draw two pictures: a red circle, then a blue star.",
         then="Draw a green square.",
         seed=7,
         images={"steps": 4},

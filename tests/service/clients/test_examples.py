@@ -36,7 +36,7 @@ async def test_an_example_shows_the_document(
     example: str, service: Service, environment_before_start: dict[str, str], tmp_path: Path
 ) -> None:
     shown = await run_example(example, service, environment_before_start, tmp_path)
-    native = await native_answer(service, {"input": "Draw a red circle and then a blue star.", "seed": 7})
+    native = await native_answer(service, {"input": "Draw two pictures: a red circle, then a blue star.", "seed": 7})
     assert sum(map(is_picture, native.parts)) > 1
     assert shown == native.parts
 

@@ -28,6 +28,8 @@ SETTINGS = {
     # What fills once and stays is full within minutes.
     "DREAMSERVE_LLM__KV_CACHE_GIB": "0.04",
     "DREAMSERVE_LLM__IMAGE_CACHE_GIB": "0.01",
+    # oneDNN keeps a compiled kernel for each size of a matrix, 1,024 of them: 300 MB, which took ten minutes to fill.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
     "DREAMSERVE_LIMITS__DEFAULT_MAX_TOKENS": "96",
 }
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from server.guard.caller import Caller
 from server.guard.demand import Demand, Share
-from server.interleave.events import DocumentCompleted, DocumentEvent, DocumentFailed, ImageQueued, Usage
+from server.interleave.events import DocumentCompleted, DocumentEvent, ImageQueued, Usage, is_last
 
 
 class Place:
@@ -47,7 +47,7 @@ class Place:
                 self.image_steps = max(0.0, self.image_steps - self.demand.image_steps)
             case DocumentCompleted():
                 self.completed = True
-        if isinstance(event, DocumentCompleted | DocumentFailed):
+        if is_last(event):
             self.close(event.usage)
 
     def close(self, usage: Usage) -> None:

@@ -5,7 +5,7 @@ A document is an ordered list of parts, each text or image. ``sequence`` rises b
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from server.pool.base import ImageFormat
 
@@ -200,7 +200,7 @@ def numbered(event: DocumentEvent, sequence: int) -> DocumentEvent:
     return replace(event, sequence=sequence)
 
 
-def is_last(event: DocumentEvent) -> bool:
+def is_last(event: DocumentEvent) -> TypeGuard[DocumentCompleted | DocumentFailed]:
     """Whether a document ends with this event."""
     return isinstance(event, DocumentCompleted | DocumentFailed)
 

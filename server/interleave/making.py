@@ -15,6 +15,7 @@ from server.interleave.events import (
     DocumentStarted,
     FinishReason,
     Usage,
+    is_last,
 )
 from server.interleave.limits import DocumentError
 from server.interleave.outbox import UNNUMBERED, Outbox, ignore
@@ -88,7 +89,7 @@ class Making:
             while True:
                 event = await self._outbox.take()
                 yield event
-                if isinstance(event, DocumentCompleted | DocumentFailed):
+                if is_last(event):
                     return
         finally:
             await end([making])

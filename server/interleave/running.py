@@ -25,7 +25,7 @@ class Outlet(Protocol):
         """Take an event."""
 
     async def ready(self) -> None:
-        """Return when the next event may be made."""
+        """Return when the next event may be put."""
 
     def close(self) -> None:
         """No event comes any more."""
@@ -35,7 +35,7 @@ class Outlet(Protocol):
 
 
 class Handover:
-    """The outlet of a document that is not stored: one reader takes each event before the next one is made.
+    """The outlet of a document that is not stored: one reader takes each event before the next one is laid out.
 
     So a slow reader leaves the interceptor to put together what he has not taken, and nothing is kept.
     """
@@ -134,10 +134,12 @@ class RunningDocument:
     async def _run(self, events: AsyncGenerator[DocumentEvent, None]) -> None:
         try:
             async with aclosing(events):
-                await self._outlet.ready()
                 async for event in events:
-                    self._put(event)
+                    # Not after the one before was put: its reader has mostly taken it by now, and nothing wakes this
+                    # task for that.
                     await self._outlet.ready()
+                    self._put(event)
+                await self._outlet.ready()
         except asyncio.CancelledError:
             if self._failure is None:
                 raise

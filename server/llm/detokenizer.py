@@ -1,6 +1,7 @@
 """Token ids to text, as they are sampled."""
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 
 from tokenizers import Tokenizer
@@ -14,6 +15,30 @@ BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """Ids that decoding leaves out. Found once for a tokenizer, because each answer has its own detokeniser."""
     return frozenset(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a token is, whatever stands beside it.
+
+    Attributes:
+        silent: whether it has no text: a special token, or an id without a token.
+        byte: whether it is one byte, and waits for others.
+        length: characters that it decodes to alone.
+    """
+
+    silent: bool
+    byte: bool
+    length: int
+
+
+@lru_cache(maxsize=2**16)
+def piece_of(tokenizer: Tokenizer, token_id: int) -> Piece:
+    """Found once for a token: to ask the tokenizer takes as long as to decode."""
+    token = tokenizer.id_to_token(token_id)
+    silent = token is None or token_id in special_ids(tokenizer)
+    byte = token is not None and BYTE_TOKEN.fullmatch(token) is not None
+    return Piece(silent, byte, 0 if silent else len(tokenizer.decode([token_id], skip_special_tokens=True)))
 
 
 class IncrementalDetokenizer:
@@ -33,18 +58,17 @@ class IncrementalDetokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._special = special_ids(tokenizer)
         self._context: list[int] = []
         self._context_length = 0
         self._pending: list[int] = []
 
     def feed(self, token_id: int) -> str:
         """The text that is certain now. Special tokens and ids without a token have none."""
-        token = self._tokenizer.id_to_token(token_id)
-        if token is None or token_id in self._special:
+        piece = piece_of(self._tokenizer, token_id)
+        if piece.silent:
             return ""
         self._pending.append(token_id)
-        if BYTE_TOKEN.fullmatch(token):
+        if piece.byte:
             return ""
         text = self._decode(self._pending)
         if text.endswith(REPLACEMENT):
@@ -72,7 +96,10 @@ class IncrementalDetokenizer:
 
     def _give(self, text: str, count: int) -> str:
         given, self._pending = self._pending[:count], self._pending[count:]
-        length = len(self._tokenizer.decode(given, skip_special_tokens=True))
+        if count == 1:
+            length = piece_of(self._tokenizer, given[0]).length
+        else:
+            length = len(self._tokenizer.decode(given, skip_special_tokens=True))
         if length:
             self._context, self._context_length = given, length
         else:

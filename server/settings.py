@@ -289,11 +289,14 @@ class FilesSettings(Group):
         return "memory://" if redis.url is None else "redis://"
 
 
+LogFormat = Literal["text", "json"]
+
+
 class LogSettings(Group):
     """What is logged."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity.")
-    format: Literal["text", "json"] = Field("text", description="For people, or one JSON object a line.")
+    format: LogFormat = Field("text", description="For people, or one JSON object a line.")
     contents: bool = Field(False, description="Prompts and answers too, without their pictures. Else they never are.")
 
 

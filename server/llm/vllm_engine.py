@@ -28,9 +28,9 @@ from server.llm.dream_cache import DreamStateCache
 from server.llm.engine import EngineDeadError, EngineError, EngineLoad, Priority, Prompt, Sampling, TokenChunk
 from server.llm.vllm_arguments import engine_config
 from server.llm.vllm_load import LatestLoad
-from server.llm.vllm_processes import LogFormat, inheritance
+from server.llm.vllm_processes import inheritance
 from server.llm.vllm_sampling import check_sampling, sampling_params, token_logprobs
-from server.settings import LLMSettings
+from server.settings import LLMSettings, LogFormat
 
 DISCARD_LIMIT_S = 10
 PRIORITIES: dict[Priority, int] = {"normal": 0, "high": -1}

@@ -9,19 +9,16 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, Literal
+from typing import Any
 
 from vllm.platforms import current_platform
 
 from server.openmp import BLOCK_TIME_MS, INTEL_OPENMP
-from server.settings import LLMSettings
+from server.settings import LLMSettings, LogFormat
 
 TRITON_WARNING = "ignore::FutureWarning:vllm.triton_utils.dispatcher"
 CGROUPS = Path("/sys/fs/cgroup")
 CONFIG_PATH = "VLLM_LOGGING_CONFIG_PATH"
-
-
-LogFormat = Literal["text", "json"]
 
 
 @contextmanager

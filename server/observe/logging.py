@@ -8,9 +8,9 @@ import json
 import logging
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Literal
 
 from server.observe.tracing import trace_id
+from server.settings import LogFormat
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 """Of the request for which something is done, in the server and in the workers that draw for it."""
@@ -55,7 +55,7 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure_logging(level: str, format: Literal["text", "json"]) -> None:
+def configure_logging(level: str, format: LogFormat) -> None:
     """Send all records of this process to stderr in one format. Requests are logged by us, not by uvicorn."""
     handler = logging.StreamHandler()
     handler.setFormatter(JSONFormatter() if format == "json" else TextFormatter())

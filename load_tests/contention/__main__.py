@@ -1,15 +1,15 @@
 """``python -m load_tests.contention``: how steadily text comes while pictures of other requests are drawn.
 
-The server with vLLM and a worker are real processes. Four callers read text all the time; in two of three slices eight
+The server with vLLM and a worker are real processes. Four callers read text all the time; in two of four slices eight
 others keep the worker's batch full. In one of these the worker has cores of its own, in the other it shares those of
-the text. Gaps are those between the events of one text as its caller sees them. Every other round takes the slices
-backwards, and none begins before the worker draws, or has stopped.
+the text. In a third the worker is idle, and its cores run loops that touch no memory and know nothing of the service:
+what these do to the text is done by the machine. Gaps are those between the events of one text as its caller sees them.
+Every other round takes the slices backwards, and none begins before the worker draws, or has stopped.
 """
 
 import asyncio
 import os
 import signal
-import statistics
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,13 +21,18 @@ import psutil
 import torch
 
 from load_tests.contention.callers import PICTURE_CALLERS, PICTURE_STEPS, TEXT_CALLERS, asking_for_pictures, text_gaps
-from load_tests.contention.cores import Halves, halves, move
+from load_tests.contention.cores import Halves, empty_loops, halves, move
 from load_tests.results import Results, Series, arguments_of
 from load_tests.service.deployment import Deployment, deployed
 from load_tests.service.threads import service_threads
 from server.demo import terminated
 
-QUIET, APART, TOGETHER = "no pictures", "pictures on other cores", "pictures on the same cores"
+QUIET, LOOPS, APART, TOGETHER = (
+    "nothing",
+    "empty loops on other cores",
+    "pictures on other cores",
+    "pictures on the same cores",
+)
 BUSY = 0.2
 """Share of a core from which on a worker is drawing."""
 LOOK_S = 0.5
@@ -100,6 +105,7 @@ async def slices(service: Deployment, cores: Halves, scale: Scale) -> dict[str, 
     worker = service.processes()["worker"]
     conditions: dict[str, tuple[int, frozenset[int]]] = {
         QUIET: (0, cores.pictures),
+        LOOPS: (0, cores.pictures),
         APART: (PICTURE_CALLERS, cores.pictures),
         TOGETHER: (PICTURE_CALLERS, cores.text),
     }
@@ -113,6 +119,8 @@ async def slices(service: Deployment, cores: Halves, scale: Scale) -> dict[str, 
                 if callers:
                     await meanwhile.enter_async_context(asking_for_pictures(service.url, callers))
                 await until_worker(worker, draws=callers > 0)
+                if name == LOOPS:
+                    meanwhile.enter_context(empty_loops(cores.pictures))
                 gaps[name].append(1000 * await text_gaps(service.url, scale.seconds))
     return gaps
 
@@ -133,22 +141,21 @@ async def until_worker(worker: psutil.Process, *, draws: bool) -> None:
 
 def report(results: Results, gaps: Mapping[str, list[np.ndarray]]) -> None:
     """Print the table and the goal."""
+    p99s = {name: np.array([np.percentile(each, 99) for each in of_slices]) for name, of_slices in gaps.items()}
+    ratios = {name: float(np.median(of_slices / p99s[QUIET])) for name, of_slices in p99s.items()}
     rows = []
     for name, of_slices in gaps.items():
         together = np.concatenate(of_slices)
         p50, p99 = np.percentile(together, [50, 99])
-        p99s = [float(np.percentile(each, 99)) for each in of_slices]
-        rows.append((name, len(together), p50, p99, min(p99s), max(p99s)))
-    columns = ("meanwhile", "gaps", "p50, ms", "p99, ms", "lowest p99 of a slice, ms", "highest, ms")
+        rows.append((name, len(together), p50, p99, float(min(p99s[name])), float(max(p99s[name])), ratios[name]))
+    columns = ("meanwhile", "gaps", "p50, ms", "p99, ms", "lowest p99 of a slice, ms", "highest, ms", "to nothing's")
     results.table("Gaps between events of text", columns, rows)
     shown = [
         Series(name, PERCENTILES, tuple(map(float, np.percentile(np.concatenate(of_slices), PERCENTILES))))
         for name, of_slices in gaps.items()
     ]
     results.plot("Gaps between events of text", "percentile", "milliseconds", shown, log_y=True)
-    quiet, apart = gaps[QUIET], gaps[APART]
-    ratios = [float(np.percentile(b, 99) / np.percentile(a, 99)) for a, b in zip(quiet, apart, strict=True)]
-    results.at_most("contention_text_p99_while_pictures_render", statistics.median(ratios), 1.10)
+    results.at_most("contention_text_p99_while_pictures_render", ratios[APART], 1.10)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Which cores processes run on."""
 
 import os
-from collections.abc import Collection
-from contextlib import suppress
+import subprocess
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,3 +52,17 @@ def move(process: psutil.Process, cores: Collection[int]) -> None:
     for thread in process.threads():
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.sched_setaffinity(thread.id, cores)
+
+
+@contextmanager
+def empty_loops(cores: Collection[int]) -> Iterator[None]:
+    """A process on each of the cores that keeps it busy without using memory, bandwidth or shared caches."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in cores]
+    try:
+        for loop, core in zip(loops, cores, strict=True):
+            os.sched_setaffinity(loop.pid, {core})
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from load_tests.contention.callers import label, require_answered
-from load_tests.contention.cores import Halves, halves, move
+from load_tests.contention.cores import Halves, empty_loops, halves, move
 from load_tests.streams import Stream
 
 THREE_THREADS = "import threading, sys; e = threading.Event(); [threading.Thread(target=e.wait, daemon=True).start() for _ in range(2)]; print('ready', flush=True); sys.stdin.read()"  # noqa: E501
@@ -57,6 +57,16 @@ def test_a_process_is_moved_with_all_its_threads(process: psutil.Process) -> Non
     threads = process.threads()
     assert len(threads) == 3
     assert {frozenset(os.sched_getaffinity(thread.id)) for thread in threads} == {frozenset({core})}
+
+
+def test_empty_loops_keep_their_cores_busy_and_end() -> None:
+    core = max(os.sched_getaffinity(0))
+    with empty_loops({core}):
+        (loop,) = (child for child in psutil.Process().children() if "while True: pass" in child.cmdline())
+        assert loop.cpu_affinity() == [core]
+        time.sleep(0.2)
+        assert loop.cpu_times().user > 0
+    assert not loop.is_running()
 
 
 def test_only_events_of_text_are_gaps_of_text() -> None:

@@ -15,4 +15,4 @@ def prompts(count: int, seed: int) -> list[str]:
     """
     things = [f"a {size}{colour} {shape}" for size, colour, shape in itertools.product(SIZES, COLOURS, SHAPES)]
     pairs = random.Random(seed).sample(list(itertools.permutations(things, 2)), count)
-    return [f"Draw {first} and then {second}." for first, second in pairs]
+    return [f"Draw two pictures: {first}, then {second}." for first, second in pairs]

@@ -17,7 +17,7 @@ import httpx
 from load_tests import bars
 from load_tests.fuzz.fuzz import Outcome, Plan, fuzz
 from load_tests.service.choice import add_choice, chosen
-from load_tests.service.deployment import Deployment
+from load_tests.service.deployment import FEW_KERNELS, Deployment
 from server.demo import NotStartedError
 from server.guard.keys import new_key
 
@@ -43,6 +43,7 @@ SETTINGS = {
     "DREAMSERVE_LLM__MAX_MODEL_LEN": "512",
     "DREAMSERVE_LLM__KV_CACHE_GIB": "0.04",
     "DREAMSERVE_LLM__IMAGE_CACHE_GIB": "0.01",
+    **FEW_KERNELS,
 }
 
 

@@ -94,7 +94,8 @@ def disturb(draft: Draft) -> None:
     if isinstance(held, bool):
         here[place[-1]] = dice.choice((int(held), str(held).lower(), not held))
     elif isinstance(held, int | float):
-        here[place[-1]] = dice.choice((-held, held * 10**6, float(held), str(held), *values.INTEGERS))
+        with_point = Raw(f"{held}.0" if isinstance(held, int) else str(held))  # float() refuses the largest integers
+        here[place[-1]] = dice.choice((-held, held * 10**6, with_point, str(held), *values.INTEGERS))
     elif isinstance(held, str):
         here[place[-1]] = dice.choice((held * 2, held.upper(), held[:-1], values.text(dice), f"{held}\x00", [held]))
     elif isinstance(held, list):

@@ -27,6 +27,10 @@ COMMANDS: Mapping[Kind, tuple[str, ...]] = {
     "scripted": ("load_tests.service.scripted_server",),
 }
 
+FEW_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128"}
+"""For who looks at memory: oneDNN keeps a compiled kernel for each size of a matrix, 1,024 of them. They are 300 MB,
+which take ten minutes of mixed traffic to fill."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:

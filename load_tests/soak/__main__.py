@@ -15,7 +15,7 @@ import torch
 
 from load_tests.conditions import print_conditions
 from load_tests.service.choice import add_choice, chosen
-from load_tests.service.deployment import Deployment
+from load_tests.service.deployment import FEW_KERNELS, Deployment
 from load_tests.service.threads import service_threads
 from load_tests.soak.outcome import Outcome, Plan
 from load_tests.soak.report import as_json, report
@@ -28,8 +28,7 @@ SETTINGS = {
     # What fills once and stays is full within minutes.
     "DREAMSERVE_LLM__KV_CACHE_GIB": "0.04",
     "DREAMSERVE_LLM__IMAGE_CACHE_GIB": "0.01",
-    # oneDNN keeps a compiled kernel for each size of a matrix, 1,024 of them: 300 MB, which took ten minutes to fill.
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
+    **FEW_KERNELS,
     "DREAMSERVE_LIMITS__DEFAULT_MAX_TOKENS": "96",
 }
 

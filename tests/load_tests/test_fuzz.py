@@ -13,7 +13,7 @@ from load_tests.fuzz import values
 from load_tests.fuzz.description import Description
 from load_tests.fuzz.drafting import KnownIds, draw_up
 from load_tests.fuzz.http import Request, Response
-from load_tests.fuzz.mutations import MUTATIONS
+from load_tests.fuzz.mutations import MUTATIONS, Draft, disturb
 from load_tests.fuzz.verdict import faults
 from load_tests.service.stand_ins import open_stand_ins
 from server.app import create_app
@@ -59,6 +59,15 @@ def test_a_number_and_a_seed_make_the_same_request_again(description: Descriptio
 
     assert requests(1) == requests(1)
     assert requests(1) != requests(2)
+
+
+def test_an_integer_that_no_float_holds_can_be_disturbed() -> None:
+    held = []
+    for seed in range(50):
+        draft = Draft(random.Random(seed), "POST", "/", body={"a": 10**400})
+        disturb(draft)
+        held.append(draft.body["a"])  # type: ignore[index]
+    assert f"{10**400}.0" in held
 
 
 def test_what_is_not_json_comes_into_a_body_as_it_is() -> None:

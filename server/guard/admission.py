@@ -36,8 +36,10 @@ from server.pool.base import DiffusionPool, PoolLoad
 from server.settings import AdmissionSettings
 from server.tasks import end
 
-LOOK_AGAIN_S = 0.2
-"""While somebody waits: what vLLM and the pool measure changes without a word."""
+LOOK_AGAIN_S = 0.02
+"""While somebody waits: what vLLM measures changes without a word, a few times in so long."""
+LOOK_AT_POOL_S = 0.2
+"""Likewise: what the pool measures costs a message, and changes more slowly."""
 LONGEST_RETRY_S = 300
 
 Refusal = Literal["line_full", "waited_too_long", "pool_full"]
@@ -153,14 +155,18 @@ class Admission:
 
     async def _serve(self) -> None:
         """Let in who fits, whenever that may have changed."""
+        loop = asyncio.get_running_loop()
+        looked_at_pool = loop.time()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AGAIN_S if self._line else None):
                     await self._changed.wait()
+            due = self._changed.is_set() or loop.time() - looked_at_pool >= LOOK_AT_POOL_S
             self._changed.clear()
             try:
-                if any(applicant.draws for applicant in self._line):
+                if due and any(applicant.draws for applicant in self._line):
                     self._pool_load = await self._pool.load()
+                    looked_at_pool = loop.time()
                 self._admit_who_fits()
             except Exception as error:
                 logger.exception("the line could not be served")

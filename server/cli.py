@@ -1,9 +1,7 @@
 """The command line: ``dreamserve serve | worker | key | generate | demo | evaluate | train | convert``."""
 
-import gc
 import socket
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +11,7 @@ from rich.console import Console
 
 from server.guard.key_ring import open_keys
 from server.guard.keys import CALLER_ID, KeysError, new_key, table_of
+from server.heap import collect_all, freeze_heap
 from server.listener import listen
 from server.openmp import prefer_intel_openmp
 from server.pool.redis_url import parse_redis_url
@@ -74,10 +73,15 @@ def serve(
     application = create_app(settings)
     service = application.state.service
     ops = None if ops_listener is None else (create_ops_app(service), ops_listener)
-    server = HTTPServer(application, service, partial(announce, asks_for_key=settings.auth.enabled), ops)
+
+    def ready(url: str) -> None:
+        freeze_heap()
+        announce(url, asks_for_key=settings.auth.enabled)
+
+    server = HTTPServer(application, service, ready, ops)
     server.run([listener])
     # What is left of the documents still refers to the engine, and vLLM's finaliser fails while the interpreter exits.
-    gc.collect()
+    collect_all()
     if not server.started or service.state is State.FAILED:
         raise typer.Exit(1)
 
@@ -324,7 +328,7 @@ def evaluate(
     configure_logging("warning", settings.log.format)
     evaluation = Evaluation(plan, seed, concurrency, console)
     outcome = run(evaluation, settings if url is None else RemoteServer(url, api_key), out, strict)
-    gc.collect()  # as at the end of serve
+    collect_all()  # as at the end of serve
     raise typer.Exit(outcome)
 
 

@@ -14,6 +14,7 @@ from load_tests.fan_out.readers import MODEL
 from load_tests.service.stand_ins import DRAWING, PaintingPool
 from server.app import create_app
 from server.backend import Backend
+from server.heap import freeze_heap
 from server.http_server import HTTPServer
 from server.llm.prompt import PromptBuilder
 from server.llm.vllm_arguments import engine_args
@@ -50,7 +51,7 @@ def serve_ours(port: int) -> None:
         log=LogSettings(level="warning"),
     )
     app = create_app(settings, open_backend)
-    HTTPServer(app, app.state.service, on_ready=lambda _: None).run()
+    HTTPServer(app, app.state.service, on_ready=lambda _: freeze_heap()).run()
 
 
 def serve_vllm(port: int) -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.diffusion.step_times import StepTimes
+from server.heap import freeze_heap
 from server.pool.drawing import Drawing, load_drawing
 from server.pool.redis_url import safe_url
 from server.pool.worker.process import WorkerProcess
@@ -21,6 +22,7 @@ def work(settings: Settings, listener: socket.socket, console: Console, *, calib
     """Run a worker until it is told to stop. Returns the exit code."""
 
     def announce(drawing: Drawing) -> None:
+        freeze_heap()
         if calibrate:
             console.print(step_table(drawing.step_times, drawing.max_batch))
         url = safe_url(settings.redis.url.get_secret_value()) if settings.redis.url else ""

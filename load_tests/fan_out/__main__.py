@@ -51,7 +51,7 @@ class Scale:
     settle_s: float
 
 
-FULL = Scale(readers=(100, 300, 1000), rounds=5, window_s=10.0, settle_s=2.0)
+FULL = Scale(readers=(100, 300, 1000), rounds=3, window_s=10.0, settle_s=2.0)
 QUICK = Scale(readers=(100, 1000), rounds=1, window_s=3.0, settle_s=1.0)
 
 

@@ -54,6 +54,21 @@ class Scale:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Meanwhile:
+    """What goes on while text is read.
+
+    Attributes:
+        callers: of pictures.
+        worker: cores that the worker has.
+        loops: cores that are kept busy with nothing.
+    """
+
+    callers: int
+    worker: frozenset[int]
+    loops: frozenset[int] = frozenset()
+
+
 FULL = Scale(rounds=7, seconds=10.0)
 QUICK = Scale(rounds=1, seconds=4.0)
 
@@ -103,24 +118,23 @@ def measure(results: Results, cores: Halves, scale: Scale) -> None:
 async def slices(service: Deployment, cores: Halves, scale: Scale) -> dict[str, list[np.ndarray]]:
     """Gaps in milliseconds of each slice, by what was drawn meanwhile."""
     worker = service.processes()["worker"]
-    conditions: dict[str, tuple[int, frozenset[int]]] = {
-        QUIET: (0, cores.pictures),
-        LOOPS: (0, cores.pictures),
-        APART: (PICTURE_CALLERS, cores.pictures),
-        TOGETHER: (PICTURE_CALLERS, cores.text),
+    conditions = {
+        QUIET: Meanwhile(0, worker=cores.pictures),
+        LOOPS: Meanwhile(0, worker=cores.pictures, loops=cores.pictures),
+        APART: Meanwhile(PICTURE_CALLERS, worker=cores.pictures),
+        TOGETHER: Meanwhile(PICTURE_CALLERS, worker=cores.text),
     }
     gaps: dict[str, list[np.ndarray]] = {name: [] for name in conditions}
     await text_gaps(service.url, scale.seconds)  # what the first requests pay for is not to be seen
     for number in range(scale.rounds):
         for name in reversed(conditions) if number % 2 else conditions:
-            callers, worker_cores = conditions[name]
-            move(worker, worker_cores)
-            async with AsyncExitStack() as meanwhile:
-                if callers:
-                    await meanwhile.enter_async_context(asking_for_pictures(service.url, callers))
-                await until_worker(worker, draws=callers > 0)
-                if name == LOOPS:
-                    meanwhile.enter_context(empty_loops(cores.pictures))
+            meanwhile = conditions[name]
+            move(worker, meanwhile.worker)
+            async with AsyncExitStack() as stack:
+                if meanwhile.callers:
+                    await stack.enter_async_context(asking_for_pictures(service.url, meanwhile.callers))
+                await until_worker(worker, draws=meanwhile.callers > 0)
+                stack.enter_context(empty_loops(meanwhile.loops))
                 gaps[name].append(1000 * await text_gaps(service.url, scale.seconds))
     return gaps
 

@@ -21,6 +21,7 @@ from server.demo import terminated
 HERE = Path(__file__).parent
 QUICK_OUT = Path("out/load_tests/profiles")
 PATHS = {"text": text_under_load, "pictures": pictures_under_load}
+TITLES = {"text": "The server while it hands out text", "pictures": "A worker that draws"}
 HOTTEST = 12
 NO_PY_SPY = "there is no py-spy: pip install py-spy"
 
@@ -59,7 +60,7 @@ async def profile(results: Results, program: str, seconds: float, out: Path) -> 
             async with under_load(Path(logs)) as pid:
                 sampled = await asyncio.to_thread(sampling.stacks, program, pid, seconds)
                 svg = out / f"{name}.svg"
-                await asyncio.to_thread(sampling.flame_graph, program, pid, seconds, svg)
+                await asyncio.to_thread(sampling.flame_graph, program, pid, seconds, svg, TITLES[name])
         print(f"flame graph of {name}: {svg}")
         results.table(
             f"CPU time of {name}, by the library whose function was running",

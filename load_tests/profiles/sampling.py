@@ -1,13 +1,16 @@
 """py-spy beside a running process: a flame graph, and the share of each library in its CPU time."""
 
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 SAMPLES_PER_S = 200
+TITLE = re.compile(r'(?P<tag><text id="title"[^>]*>)[^<]*')
 
 LAYERS = (
     ("/load_tests/", "stand-ins"),
@@ -45,13 +48,19 @@ def py_spy() -> str | None:
     return shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which("py-spy")
 
 
-def flame_graph(program: str, pid: int, seconds: float, svg: Path) -> None:
+def flame_graph(program: str, pid: int, seconds: float, svg: Path, title: str) -> None:
     """Watch a process, and draw what it did.
 
     Raises:
         subprocess.CalledProcessError: it cannot be watched; that takes the right to trace it.
     """
     _record(program, pid, seconds, "flamegraph", svg)
+    svg.write_text(titled(svg.read_text(), title))
+
+
+def titled(svg: str, title: str) -> str:
+    """A flame graph under a title of its own. py-spy writes its command line there, with the paths of this machine."""
+    return TITLE.sub(lambda found: found["tag"] + escape(title), svg)
 
 
 def stacks(program: str, pid: int, seconds: float) -> Counter[tuple[str, ...]]:

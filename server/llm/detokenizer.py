@@ -13,7 +13,7 @@ BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 @lru_cache(maxsize=8)
 def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids that decoding leaves out. Found once for a tokenizer, because each answer has its own detokeniser."""
+    """Ids that decoding leaves out. Found once for a tokenizer: it builds a table of them whenever it is asked."""
     return frozenset(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from load_tests.profiles.sampling import hottest, layer_of, parsed, shares_of_layers
+from load_tests.profiles.sampling import hottest, layer_of, parsed, shares_of_layers, titled
 
 RAW = """\
 run (server/cli.py:10);take (server/interleave/outbox.py:50) 3
@@ -38,3 +38,10 @@ def test_shares_are_by_the_innermost_function() -> None:
 )  # fmt: skip
 def test_a_function_belongs_to_the_library_of_its_file(function: str, layer: str) -> None:
     assert layer_of(function) == layer
+
+
+def test_a_flame_graph_has_a_title_without_the_paths_of_a_machine() -> None:
+    def graph(title: str) -> str:
+        return f'<svg><text id="title" x="50%" y="24">{title}</text><text id="details"> </text></svg>'
+
+    assert titled(graph("/home/me/py-spy record"), "Text & pictures") == graph("Text &amp; pictures")

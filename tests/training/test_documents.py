@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from models.training.documents import INSTRUCTIONS, INTERLEAVED, PAIRS, Document, Drawn, Mixture, Shown, render
-from models.training.documents.mixtures import Kind, bare, casual
+from models.training.documents.document import Turn
+from models.training.documents.mixtures import Kind, bare, casual, spent
 from models.training.documents.pictures import (
     caption,
     direct,
@@ -171,7 +172,7 @@ def test_an_answer_has_the_pictures_that_were_asked_for() -> None:
         (text,) = document.prompt or ()
         assert isinstance(text, str)
         stated = [number for word, number in words.items() if f" {word} " in text]
-        assert len(drawn(document)) == (stated[0] if stated else 1 + text.count(", then "))
+        assert len(drawn(document)) == (stated[0] if stated else 1 + len(re.findall(r"(?:,| and) then ", text)))
         assert 2 <= len(drawn(document)) <= 4
 
 
@@ -202,13 +203,14 @@ def test_a_surprise_leaves_something_open_that_the_text_afterwards_names() -> No
         assert isinstance(after, str)
         scene, wish = scene_of(piece), piece.wish
         assert wish is not None
-        if wish.shapes is None:
-            assert read(before) is None
+        assert wish.agrees(scene)
+        assert read(before) == wish
+        assert all(None in (shape.color, shape.kind) for shape in wish.shapes or ())
+        assert {(s.size, s.place) for s in wish.shapes or ()} == {(s.size, s.place) for s in scene.shapes}
+        if "surprise" in before:
             assert read(after) == Wish.of(scene)
         else:
-            (wished,), (shape,) = wish.shapes, scene.shapes
-            assert None in (wished.color, wished.kind)
-            assert read(before) == wish
+            (shape,) = scene.shapes
             assert read(after) == Wish(None, (WishedShape(shape.kind, shape.color),))
 
 
@@ -237,7 +239,7 @@ def test_an_interview_asks_different_things_about_one_picture() -> None:
         right = {(q.text, q.answer) for topic in TOPICS for q in questions_about(scene, topic)}
         said = [piece for piece in document.pieces if isinstance(piece, str)]
         exchanges = list(zip(said[::2], said[1::2], strict=True))
-        assert 4 <= len(exchanges) <= 8
+        assert 6 <= len(exchanges) <= 14
         assert len(set(exchanges)) == len(exchanges)
         assert right >= set(exchanges)
     assert {len(scene_of(document.pieces[0]).shapes) for document in made(interview)} == {1, 2, 3}
@@ -285,6 +287,30 @@ def test_a_bare_document_has_the_same_pieces_without_a_conversation() -> None:
         assert " ".join(texts(stripped)) == " ".join(filter(None, texts(document)))
         for one, other in itertools.pairwise(stripped.pieces):
             assert not (isinstance(one, str) and isinstance(other, str))
+
+
+def test_an_answer_that_runs_out_of_pictures_goes_on_in_words() -> None:
+    pictures = [Drawn(SCENE, Wish.of(SCENE)) for _ in range(3)]
+    answer = ("One.", pictures[0], "Two.", pictures[1], "Three.", pictures[2], "Done.")
+    document = Document(("Draw three.",), answer, earlier=(Turn(("Draw.",), ("Here.", pictures[0])),))
+    rng = random.Random(6)
+
+    left = [spent(document, rng) for _ in range(50)]
+
+    assert {one.answer for one in left} == {
+        ("One. Two. Three. Done.",),
+        ("One.", pictures[0], "Two. Three. Done."),
+        ("One.", pictures[0], "Two.", pictures[1], "Three. Done."),
+    }
+    assert all(one.earlier == document.earlier for one in left)
+    told = Document(("What is it?",), ("A circle.", ""))
+    assert spent(told, rng) == told
+
+
+def test_few_documents_run_out_of_pictures_and_no_surprise_does() -> None:
+    assert not [document for document in sampled(Mixture({surprise: 1}, bare=False), 300) if not drawn(document)]
+    without = [document for document in sampled(Mixture({drawing: 1}, bare=False), 2000) if not drawn(document)]
+    assert 0.005 < len(without) / 2000 < 0.05
 
 
 def test_mixtures_give_bare_documents_or_conversations() -> None:

@@ -1,6 +1,7 @@
 """Documents with pictures that stand for themselves: captions, descriptions, answers to requests."""
 
 import random
+from dataclasses import replace
 
 from models.training.documents.document import Document, Drawn, Shown, Turn
 from models.training.documents.questions import (
@@ -17,15 +18,16 @@ from models.training.documents.requests import (
     ask_for_surprise,
 )
 from models.training.documents.wording import article, describe, in_reading_order, name, sentence, tell
-from models.training.world import Scene, Wish, sample_scene
+from models.training.world import Scene, Wish, WishedShape, sample_scene
 
 SHOW = ("Here is {}.", "This is {}.")
 NEXT = ("Now comes {}.", "Next is {}.")
 CLOSE = ("I hope you like it.", "")
 SHAPES_LOOKED_AT = (0.2, 0.45, 0.35)  # shares of one, two and three
 MOST_STATEMENTS = 10
-FEWEST_QUESTIONS, MOST_QUESTIONS = 4, 8
-MOST_OF_A_TOPIC = 4  # there are far more questions about relations than about all else
+FEWEST_QUESTIONS, MOST_QUESTIONS = 6, 14
+MOST_OF_A_TOPIC = 3
+MOST_RELATIONS = 6  # of which there are most, and which are the hardest: two shapes must be found and compared
 HERE_IT_IS = ("Here it is.", "")
 DESCRIBE = ("What is in this picture?", "Describe the picture.", "What do you see?")
 
@@ -75,11 +77,14 @@ def interview(rng: random.Random) -> Document:
     attribute belongs to which is what is hard.
     """
     scene = sample_scene(rng, rng.choices((1, 2, 3), SHAPES_LOOKED_AT)[0])
-    of_topics = [questions_about(scene, topic) for topic in TOPICS]
-    asked = [question for some in of_topics for question in rng.sample(some, min(MOST_OF_A_TOPIC, len(some)))]
-    first, *others = rng.sample(asked, MOST_QUESTIONS)
+    asked = []
+    for topic in TOPICS:
+        of_topic = questions_about(scene, topic)
+        most = MOST_RELATIONS if topic == "relation" else MOST_OF_A_TOPIC
+        asked.extend(rng.sample(of_topic, min(most, len(of_topic))))
+    first, *others = rng.sample(asked, min(MOST_QUESTIONS, len(asked)))
     turns = [Turn((Shown(scene), first.text), (first.answer,)), *(Turn((q.text,), (q.answer,)) for q in others)]
-    *earlier, last = turns[: rng.randint(FEWEST_QUESTIONS, MOST_QUESTIONS)]
+    *earlier, last = turns[: rng.randint(FEWEST_QUESTIONS, len(turns))]
     return Document(last.prompt, last.answer, earlier=tuple(earlier))
 
 
@@ -96,8 +101,8 @@ def drawing(rng: random.Random) -> Document:
 
 
 def direct(rng: random.Random) -> Document:
-    """A picture on request, drawn without saying it again: what the request leaves open is the painter's choice."""
-    request = ask_for_scene(rng, full=rng.random() < 0.5)
+    """A picture on request, drawn without saying it again, for the request leaves nothing open."""
+    request = ask_for_scene(rng, full=True)
     (wish,), (scene,) = request.wishes, request.scenes
     return Document((request.text,), (rng.choice(HERE_IT_IS), Drawn(scene, wish), rng.choice(CLOSE)))
 
@@ -118,12 +123,19 @@ def several(rng: random.Random) -> Document:
 
 
 def surprise(rng: random.Random) -> Document:
-    """A picture in which something is the model's own choice, then what it turned out to be: only the picture tells."""
+    """A picture in which something is the model's own choice, then what it turned out to be: only the picture tells.
+
+    Sizes and places are in the text before the picture, also where the request leaves them open. A shape that may be
+    anywhere is begun in two places, and there is nothing of it in the end.
+    """
     request = ask_for_surprise(rng)
     (wish,), (scene,) = request.wishes, request.scenes
     if wish.shapes is None:
-        return Document((request.text,), ("Here is a surprise.", Drawn(scene, wish), f"It shows {tell(scene)}."))
-    (wished,), (shape,) = wish.shapes, scene.shapes
-    mine = " and ".join(attribute for attribute in ("color", "kind") if getattr(wished, attribute) is None)
-    before = f"Here is {describe(wish)}. I choose the {mine}."
-    return Document((request.text,), (before, Drawn(scene, wish), f"It is {article(name(shape))}."))
+        wish = Wish(scene.background, tuple(WishedShape(size=s.size, place=s.place) for s in scene.shapes))
+        before, after = f"Here is a surprise: {describe(wish)}.", f"It shows {tell(scene)}."
+    else:
+        (wished,), (shape,) = wish.shapes, scene.shapes
+        wish = Wish(None, (replace(wished, size=shape.size, place=shape.place),))
+        mine = " and ".join(attribute for attribute in ("color", "kind") if getattr(wished, attribute) is None)
+        before, after = f"Here is {describe(wish)}. I choose the {mine}.", f"It is {article(name(shape))}."
+    return Document((request.text,), (before, Drawn(scene, wish), after))

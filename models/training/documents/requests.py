@@ -104,7 +104,7 @@ def ask_for_several(rng: random.Random, pictures: int | None = None) -> Request:
     count = pictures or rng.choice((2, 2, 3, 4))
     scenes = tuple(sample_scene(rng, shapes=1) for _ in range(count))
     wishes = tuple(sketch(scene, rng) for scene in scenes)
-    series = ", then ".join(map(describe, wishes))
+    series = rng.choice((", then ", " and then ")).join(map(describe, wishes))
     if rng.random() < 0.5:
         return Request(rng.choice(ASK).format(series), wishes, scenes)
     return Request(f"Draw {NUMBERS[count]} pictures: {series}.", wishes, scenes)

@@ -1,17 +1,15 @@
 """``dreamserve train``."""
 
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated, Literal
 
 import torch
 import typer
 
 from models.training.config import ConfigError, Stage, StageConfig, load_config, packaged_config
-from models.training.curves import read_log
 from models.training.recipe import Recipe, pretrain
 from models.training.recipe import train as train_all
-from models.training.stages import run_stage
+from models.training.stages import run_stage, unseen_losses
 from models.training.trainer import OtherRunError
 
 StageName = Literal["pretrain", "align", "igpt", "sft"]
@@ -41,10 +39,11 @@ def train(
     try:
         match stage:
             case None:
-                train_all(out, work, seed or 0, device, Recipe.smoke() if smoke else Recipe.tiny())
+                recipe = Recipe.smoke() if smoke else Recipe.tiny()
+                train_all(out, work, seed or 0, device, recipe)
                 typer.echo(f"wrote {out}")
                 if smoke:
-                    report_losses(work)
+                    report_losses(recipe, work)
             case "pretrain":
                 pretrain(work, seed or 0, device, (Recipe.smoke() if smoke else Recipe.tiny()).pretraining)
             case _:
@@ -66,18 +65,14 @@ def find_config(name: str, stage: Stage, seed: int | None) -> StageConfig:
     return found if seed is None else found.model_copy(update={"seed": seed})
 
 
-def report_losses(work: Path) -> None:
-    """Print how the loss of each stage went, without that of denoising: a few steps change it less than its noise does.
+def report_losses(recipe: Recipe, work: Path) -> None:
+    """Print what each stage did to the loss on documents that it never saw.
 
     Raises:
         ValueError: one did not fall.
     """
-    for stage in Stage:
-        points = read_log(work / stage)
-        before, after = (
-            sum(fmean(point[name] for point in some if name in point) for name in ("lm", "wish"))
-            for some in (points[: len(points) // 3], points[-len(points) // 3 :])
-        )
-        typer.echo(f"{stage}: loss {before:.3f} in the first third of the steps, {after:.3f} in the last")
+    for config in recipe.stages:
+        before, after = unseen_losses(config, work, batches=4)
+        typer.echo(f"{config.stage}: loss {before:.3f} before, {after:.3f} after")
         if after >= before:
-            raise ValueError(f"the loss of {stage} did not fall")
+            raise ValueError(f"the loss of {config.stage} did not fall")

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from models.training.muon import Muon
+
 
 class Optimisation(BaseModel):
     """Settings of the optimisers and of the loop around them.
@@ -110,8 +112,6 @@ def make_optimizers(objective: nn.Module, settings: Optimisation) -> list[Peaked
     adamw = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
     optimizers = [PeakedOptimizer(adamw, settings.learning_rate)]
     if matrices := [p for p in trained if p in hidden]:
-        muon = torch.optim.Muon(
-            matrices, lr=settings.muon, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        muon = Muon(matrices, lr=settings.muon, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
         optimizers.append(PeakedOptimizer(muon, settings.muon))
     return optimizers

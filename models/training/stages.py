@@ -5,7 +5,9 @@ alignment trains the two projectors and the dream queries; interleaved generativ
 fine-tuning train the language model too. Vision tower, UNet and autoencoder stay as they are.
 """
 
+from itertools import islice
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from accelerate.utils import DistributedType
@@ -73,6 +75,29 @@ def load_start(config: StageConfig, work: Path) -> DreamLLM:
         return DreamLLM.from_pretrained(present(work / parts))
     language, vision, diffusion = (present(work / part) for part in (parts.language, parts.vision, parts.diffusion))
     return assemble(language, vision, diffusion, parts.num_dream_queries, parts.sampling)
+
+
+@torch.no_grad()
+def unseen_losses(config: StageConfig, work: Path, batches: int) -> tuple[float, float]:
+    """Mean loss of the model that a finished stage began with, and of the one it ended with, on documents it never saw.
+
+    Without that of denoising: a few steps change it less than its noise does.
+
+    Args:
+        config: of the stage.
+        work: folder of the run.
+        batches: how many micro-batches.
+    """
+    unseen = config.model_copy(
+        update={"seed": config.seed + 1, "loss": config.loss.model_copy(update={"vm": 0.0}), "train_unet": False}
+    )
+    start, end = load_start(unseen, work), DreamLLM.from_pretrained(present(work / config.stage / MODEL))
+    chosen = list(islice(build_batches(unseen, start, work)(0, 1), batches))
+    before, after = (
+        fmean(objective(batch)["loss"].item() for batch in chosen)
+        for objective in (build_objective(unseen, dream).eval() for dream in (start, end))
+    )
+    return before, after
 
 
 def present(folder: Path) -> Path:

@@ -6,6 +6,7 @@ a kill as if there had been none, and two processes do what one does with twice 
 """
 
 import json
+import logging
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ from statistics import fmean
 from typing import Any, Protocol, Self
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import (
     DistributedDataParallelKwargs,
@@ -33,6 +34,9 @@ from tqdm import tqdm
 
 from models.training.curves import Curves
 from models.training.optimisation import Optimisation, PeakedOptimizer, make_optimizers
+from models.training.precision import computes_in_bfloat16
+
+logger = logging.getLogger(__name__)
 
 # The fused attention of CPUs has a slow backward pass: with plain matrix products a step takes a sixth less time.
 ATTENTION = {
@@ -239,8 +243,12 @@ def make_accelerator(settings: Optimisation) -> Accelerator:
     """What accelerate is told from here; the rest is in its own configuration (``accelerate config`` or ``launch``)."""
     # It would keep to the precision of the first stage that this process trained.
     AcceleratorState._reset_state()
+    precision = settings.mixed_precision
+    if precision == "bf16" and not computes_in_bfloat16(PartialState().device):
+        logger.warning("mixed_precision: this CPU doesn't compute in bfloat16; training in float32")
+        precision = "no"
     return Accelerator(
-        mixed_precision=settings.mixed_precision,
+        mixed_precision=precision,
         gradient_accumulation_steps=settings.accumulation,
         fsdp_plugin=sharding(settings) if str_to_bool(os.environ.get("ACCELERATE_USE_FSDP", "false")) else None,
         # A batch without pictures uses neither vision projector nor condition projector.

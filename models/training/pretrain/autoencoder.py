@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
+from models.training.precision import autocast
 from models.training.pretrain.loop import PartTraining, Schedule, load_average
 from models.training.world import PLACES, RESOLUTION, draw, sample_scene
 
@@ -65,7 +66,7 @@ def train_autoencoder(folder: Path, seed: int, device: torch.device, schedule: S
             [crop(rng) if cropped else draw(sample_scene(rng), rng) for _ in range(32 if cropped else 16)]
         )
         pictures = pictures.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             posterior = vae.encode(pictures).latent_dist
             decoded = vae.decode(posterior.sample()).sample.float()
         pixels = F.l1_loss(decoded, pictures) + F.mse_loss(decoded, pictures)
@@ -91,7 +92,7 @@ def train_decoder(folder: Path, seed: int, device: torch.device, schedule: Sched
     def loss(step: int, rng: random.Random) -> torch.Tensor:
         pictures = to_tensor([draw(sample_scene(rng, rng.choice((1, 2, 3))), rng) for _ in range(16)])
         pictures = pictures.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             with torch.no_grad():
                 latents = vae.encode(pictures).latent_dist.mean
             noise = LATENT_NOISE / vae.config.scaling_factor * torch.randn_like(latents)

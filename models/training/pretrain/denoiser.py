@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from models.training.precision import autocast
 from models.training.pretrain.autoencoder import LATENT_CHANNELS, LATENT_SIDE, pretrained_autoencoder, to_tensor
 from models.training.pretrain.loop import PartTraining, Schedule, load_average
 from models.training.pretrain.wish_encoder import CROSS_ATTENTION_DIM, WishEncoder
@@ -116,7 +117,7 @@ class PoolSource:
         for start in range(0, self.size, 64):
             pictures = to_tensor([draw(scene, rng) for scene in scenes[start : start + 64]])
             pictures = pictures.to(self.vae.device, memory_format=torch.channels_last)
-            with torch.autocast(self.vae.device.type, torch.bfloat16):
+            with autocast(self.vae.device):
                 latents.append(self.vae.encode(pictures).latent_dist.mean.float())
         return Pool(scenes, torch.cat(latents) * self.vae.config.scaling_factor)
 
@@ -153,7 +154,7 @@ def train_denoiser(
         times = (rng.random() + torch.arange(BATCH, device=device) / BATCH) % 1
         timesteps = (times * noiser.config.num_train_timesteps).long()
         noisy = noiser.add_noise(latents, noise, timesteps).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(ATTENTION.get(device.type, SDPBackend.MATH)):
+        with autocast(device), sdpa_kernel(ATTENTION.get(device.type, SDPBackend.MATH)):
             velocity = unet(noisy, timesteps, encoder_hidden_states=tokens).sample.float()
         return F.mse_loss(velocity, noiser.get_velocity(latents, noise, timesteps))
 

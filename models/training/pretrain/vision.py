@@ -19,6 +19,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from models.training.precision import autocast
 from models.training.pretrain.autoencoder import pretrained_autoencoder, to_tensor
 from models.training.pretrain.loop import PartTraining, Schedule, load_average
 from models.training.world import (
@@ -130,7 +131,7 @@ def pixel_values(images: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def decoded(vae: AutoencoderKL, images: torch.Tensor, noise: float) -> torch.Tensor:
     """Pictures as the autoencoder gives them back, with noise of up to this deviation on their scaled latents."""
-    with torch.autocast(images.device.type, torch.bfloat16):
+    with autocast(images.device):
         latents = vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist.mean
         deviation = noise / vae.config.scaling_factor * torch.rand(len(images), 1, 1, 1, device=images.device)
         images = vae.decode(latents + deviation * torch.randn_like(latents)).sample
@@ -162,7 +163,7 @@ def train_vision(folder: Path, seed: int, device: torch.device, schedule: Schedu
         scenes = [sample_scene(rng) for _ in range(BATCH)]
         images = to_tensor([draw(scene, rng) for scene in scenes]).to(device)
         images[:DECODED] = decoded(vae, images[:DECODED], LATENT_NOISE)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             return training.loss(pixel_values(worn(images)), scenes)
 
     PartTraining("vision", training, schedule, folder, seed).run(loss)

@@ -1,9 +1,10 @@
 """Muon, whose arithmetic is that of the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import sqrt
 
 import torch
+from torch import nn
 
 from models.training.precision import computes_in_bfloat16
 
@@ -12,11 +13,22 @@ class Muon(torch.optim.Muon):
     """torch's Muon, that makes updates orthogonal in float32 on devices that don't compute in bfloat16.
 
     Those of the tiny language model take 0.2 s in float32 on an AVX2 core, and 11 s in the emulated bfloat16 that torch
-    has for all devices. The learning rate is scaled as "match_rms_adamw" says.
+    has for all devices. The learning rate is scaled as "match_rms_adamw" says, so that it is one for AdamW.
     """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update the parameters that have a gradient.
+
+        Args:
+            closure: computes the loss anew, if given.
+
+        Returns:
+            That loss.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -32,6 +44,7 @@ class Muon(torch.optim.Muon):
                 update = parameter.grad.lerp(average, group["momentum"]) if group["nesterov"] else average
                 update = orthogonalized(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                # AdamW's updates have a root mean square of about 0.2 (Liu et al. 2025, "Muon is Scalable").
                 parameter.add_(update, alpha=-group["lr"] * 0.2 * sqrt(max(parameter.shape)))
         return loss
 

@@ -30,7 +30,8 @@ class Optimisation(BaseModel):
         weight_decay: of matrices, by both; vectors and embeddings have none.
         max_grad_norm: to which gradients are clipped.
         ema: decay of a running average that the stage ends with; 0 keeps the last weights.
-        mixed_precision: what matrix products are computed in; weights and their updates stay float32.
+        mixed_precision: what matrix products are computed in; weights and their updates stay float32. ``bf16`` is
+            float32 too, with a warning, on CPUs that have no kernels for it.
         gradient_checkpointing: whether activations of the language model are computed twice to save memory.
         log_every: steps between two points of the curves, each the mean since the last.
         save_every: steps between two checkpoints.
@@ -112,6 +113,6 @@ def make_optimizers(objective: nn.Module, settings: Optimisation) -> list[Peaked
     adamw = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
     optimizers = [PeakedOptimizer(adamw, settings.learning_rate)]
     if matrices := [p for p in trained if p in hidden]:
-        muon = Muon(matrices, lr=settings.muon, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
+        muon = Muon(matrices, lr=settings.muon, weight_decay=settings.weight_decay)
         optimizers.append(PeakedOptimizer(muon, settings.muon))
     return optimizers

@@ -52,13 +52,13 @@ class Recipe:
         return cls(Pretraining(), tuple(packaged_config("tiny", stage) for stage in Stage))
 
     @classmethod
-    def smoke(cls, steps: int = 12) -> Self:
+    def smoke(cls) -> Self:
         """The same in so few steps that nothing is learned but the losses of the stages fall."""
 
         def short(schedule: Schedule) -> Schedule:
             return replace(schedule, steps=2, warmup=1)
 
-        few = {"steps": steps, "batch_size": 8, "warmup": 1, "log_every": 1, "save_every": steps}
+        few = {"steps": 12, "batch_size": 8, "warmup": 1, "log_every": 1, "save_every": 12}
         stages = [
             config.model_copy(update={"optimisation": config.optimisation.model_copy(update=few)})
             for config in cls.tiny().stages

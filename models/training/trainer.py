@@ -244,19 +244,27 @@ def make_accelerator(settings: Optimisation) -> Accelerator:
     # It would keep to the precision of the first stage that this process trained.
     AcceleratorState._reset_state()
     precision = settings.mixed_precision
-    if precision == "bf16" and not computes_in_bfloat16(PartialState().device):
-        logger.warning("mixed_precision: this CPU doesn't compute in bfloat16; training in float32")
+    # Whoever asks for the device first decides for the whole process whether it is a CPU, and so how processes talk.
+    state = PartialState(cpu=told("ACCELERATE_USE_CPU"))
+    if precision == "bf16" and not computes_in_bfloat16(state.device):
+        if state.is_main_process:
+            logger.warning("mixed_precision: this CPU doesn't compute in bfloat16; training in float32")
         precision = "no"
     return Accelerator(
         mixed_precision=precision,
         gradient_accumulation_steps=settings.accumulation,
-        fsdp_plugin=sharding(settings) if str_to_bool(os.environ.get("ACCELERATE_USE_FSDP", "false")) else None,
+        fsdp_plugin=sharding(precision) if told("ACCELERATE_USE_FSDP") else None,
         # A batch without pictures uses neither vision projector nor condition projector.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 
-def sharding(settings: Optimisation) -> FullyShardedDataParallelPlugin:
+def told(variable: str) -> bool:
+    """Whether accelerate's configuration sets one of its switches, which reach a process by its environment."""
+    return bool(str_to_bool(os.environ.get(variable, "false")))
+
+
+def sharding(precision: str) -> FullyShardedDataParallelPlugin:
     """FSDP as accelerate's configuration has it, with gradients summed in float32 and losses left in theirs.
 
     By itself accelerate does both in the precision of the matrix products.
@@ -264,7 +272,7 @@ def sharding(settings: Optimisation) -> FullyShardedDataParallelPlugin:
     Raises:
         ValueError: the configuration asks for the first version of FSDP.
     """
-    computed = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.mixed_precision]
+    computed = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     plugin = FullyShardedDataParallelPlugin(
         mixed_precision_policy=MixedPrecisionPolicy(param_dtype=computed, reduce_dtype=torch.float32)
     )

@@ -152,8 +152,9 @@ def test_a_saved_decoder_loads_and_computes_the_same(sdxl: DiffusionDecoder, tmp
     predicted, expected = (
         each.predict(latents, timesteps, each.condition(random_states(1))) for each in (loaded, sdxl)
     )
-    assert torch.equal(predicted, expected)
-    assert torch.equal(loaded.decode(latents), sdxl.decode(latents))
+    # Not bit for bit: kernels may sum in another order where the memory of the weights is aligned otherwise.
+    torch.testing.assert_close(predicted, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(loaded.decode(latents), sdxl.decode(latents), atol=1e-4, rtol=1e-4)
 
 
 def test_the_vae_computes_in_float32_whatever_the_unet_does(

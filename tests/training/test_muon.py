@@ -1,6 +1,8 @@
 """Muon is torch's, in float32 where the device does not compute in bfloat16."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -14,9 +16,9 @@ from models.training.trainer import make_accelerator
 SETTINGS = {"lr": 0.1, "weight_decay": 0.2}
 
 
-def trained(optimizer_class: type[torch.optim.Muon], module: nn.Module) -> list[torch.Tensor]:
+def trained(optimizer_class: Callable[..., torch.optim.Muon], module: nn.Module) -> list[torch.Tensor]:
     module = copy.deepcopy(module)
-    optimizer = optimizer_class(module.parameters(), adjust_lr_fn="match_rms_adamw", **SETTINGS)
+    optimizer = optimizer_class(module.parameters(), **SETTINGS)
     for step in range(4):
         for index, parameter in enumerate(module.parameters()):
             noise = torch.Generator().manual_seed(10 * step + index)
@@ -31,9 +33,10 @@ def test_it_does_what_torchs_does(bfloat16: bool, monkeypatch: pytest.MonkeyPatc
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(24, 40, bias=False), nn.Linear(40, 16, bias=False))
     starts = list(module.parameters())
-    for ours, theirs, start in zip(trained(Muon, module), trained(torch.optim.Muon, module), starts, strict=True):
-        moved, apart = (theirs - start).norm(), (ours - theirs).norm()
-        assert apart < (1e-5 if bfloat16 else 0.03) * moved
+    theirs = partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
+    for ours, expected, start in zip(trained(Muon, module), trained(theirs, module), starts, strict=True):
+        apart = (ours - expected).norm() / (expected - start).norm()
+        assert apart < 1e-5 if bfloat16 else 1e-4 < apart < 0.03
 
 
 def test_a_parameter_without_gradient_stays() -> None:

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.vllm
 
 
 def assert_states_equal(states: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(states, expected, atol=1e-4, rtol=0)
+    # Of values up to about 4: rounding alone made 1.3e-4 on a CPU without AVX-512.
+    torch.testing.assert_close(states, expected, atol=5e-4, rtol=0)
 
 
 async def test_states_after_a_text_equal_the_reference(engine: VLLMEngine, reference: Reference) -> None:

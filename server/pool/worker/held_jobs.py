@@ -28,6 +28,7 @@ class HeldJob:
         relative_area: of its picture; see :meth:`DecoderDescription.relative_area`.
         given_up: why nothing more is to be told of it: it was cancelled, lost or handed back.
         ended: how it ended, if it was not given up.
+        storing: whether an outcome is on its way to Redis, whose answer says whether the job was this worker's.
     """
 
     taken: TakenJob
@@ -40,6 +41,7 @@ class HeldJob:
     relative_area: float = 1.0
     given_up: str | None = None
     ended: str = ""
+    storing: bool = False
 
 
 class HeldJobs:

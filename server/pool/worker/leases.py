@@ -53,11 +53,12 @@ class LeaseKeeper:
                 continue
             self.renewed_at = asyncio.get_running_loop().time()
             for job_id in lost:
-                # One that has ended meanwhile is not held any more.
-                if self._held_jobs.find(job_id) is asked[job_id] and asked[job_id].given_up is None:
+                held = asked[job_id]
+                # One that has ended is no more in line: its outcome may have overtaken this renewal.
+                if self._held_jobs.find(job_id) is held and not (held.given_up or held.ended or held.storing):
                     metrics.LEASES_LOST.inc()
-                    asked[job_id].context.run(logger.warning, "image job %s is not this worker's any more", job_id)
-                    self._held_jobs.give_up(asked[job_id], "lost")
+                    held.context.run(logger.warning, "image job %s is not this worker's any more", job_id)
+                    self._held_jobs.give_up(held, "lost")
             await asyncio.sleep(min(ANNOUNCE_S, self._lease_s / RENEWALS_PER_LEASE))
 
     async def hear_cancellations(self) -> None:

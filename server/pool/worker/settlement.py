@@ -48,6 +48,7 @@ class Settlement:
         message = encode_message(Message(job_id, Stored()))
         give_up_at = loop.time() + self._patience_s
         while not held.given_up:
+            held.storing = True
             try:
                 stored = await self._consumer.finish(job_id, data, message, dead_letter=dead_letter)
             except RedisError as error:
@@ -62,6 +63,8 @@ class Settlement:
                     held.ended = ended
                     metrics.ENDED.labels(ended).inc()
                 return
+            finally:
+                held.storing = False
 
     async def hand_back(self, held: HeldJob, *, counts: bool) -> None:
         """Put a job back in line. If Redis cannot be reached its lease runs out, which comes to the same."""

@@ -49,7 +49,7 @@ class Scale:
     shares: tuple[float, ...]
 
 
-FULL = Scale(closed=96, callers=120, shares=(0.2, 0.4, 0.6, 0.8, 0.9, 1.1))
+FULL = Scale(closed=48, callers=60, shares=(0.4, 0.6, 0.8, 1.1))
 QUICK = Scale(closed=16, callers=8, shares=(0.4, 0.8))
 
 

@@ -43,7 +43,7 @@ def train(
                 train_all(out, work, seed or 0, device, recipe)
                 typer.echo(f"wrote {out}")
                 if smoke:
-                    report_losses(recipe, work)
+                    report_losses(recipe, work, seed or 0)
             case "pretrain":
                 pretrain(work, seed or 0, device, (Recipe.smoke() if smoke else Recipe.tiny()).pretraining)
             case _:
@@ -65,14 +65,19 @@ def find_config(name: str, stage: Stage, seed: int | None) -> StageConfig:
     return found if seed is None else found.model_copy(update={"seed": seed})
 
 
-def report_losses(recipe: Recipe, work: Path) -> None:
+def report_losses(recipe: Recipe, work: Path, seed: int) -> None:
     """Print what each stage did to the loss on documents that it never saw.
+
+    Args:
+        recipe: that was trained.
+        work: folder of the run.
+        seed: of the run.
 
     Raises:
         ValueError: one did not fall.
     """
     for config in recipe.stages:
-        before, after = unseen_losses(config, work, batches=4)
+        before, after = unseen_losses(config.model_copy(update={"seed": seed}), work, batches=4)
         typer.echo(f"{config.stage}: loss {before:.3f} before, {after:.3f} after")
         if after >= before:
             raise ValueError(f"the loss of {config.stage} did not fall")

@@ -12,7 +12,8 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether a device has fast matrix products in bfloat16: taken for granted unless it is a CPU."""
     # What torch.compile asks before it makes kernels of bfloat16 for a CPU.
     return device.type != "cpu" or (
-        torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 

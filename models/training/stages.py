@@ -81,21 +81,32 @@ def load_start(config: StageConfig, work: Path) -> DreamLLM:
 def unseen_losses(config: StageConfig, work: Path, batches: int) -> tuple[float, float]:
     """Mean loss of the model that a finished stage began with, and of the one it ended with, on documents it never saw.
 
-    Without that of denoising: a few steps change it less than its noise does.
+    The loss is the weighted sum of all but denoising: a few steps change that less than its noise does. The documents
+    are those that would have come next, had one process gone on.
 
     Args:
-        config: of the stage.
+        config: of the stage, with the seed that it was trained by.
         work: folder of the run.
         batches: how many micro-batches.
+
+    Raises:
+        FileNotFoundError: the stage has not been trained there.
     """
-    unseen = config.model_copy(
-        update={"seed": config.seed + 1, "loss": config.loss.model_copy(update={"vm": 0.0}), "train_unet": False}
+    quiet = config.model_copy(
+        update={
+            "loss": config.loss.model_copy(update={"vm": 0.0}),
+            "data": config.data.model_copy(update={"workers": 0}),
+        }
     )
-    start, end = load_start(unseen, work), DreamLLM.from_pretrained(present(work / config.stage / MODEL))
-    chosen = list(islice(build_batches(unseen, start, work)(0, 1), batches))
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)  # as run_stage does: the first stage begins with random projectors
+        start = load_start(quiet, work)
+    end = DreamLLM.from_pretrained(present(work / config.stage / MODEL))
+    trained = config.optimisation.steps * config.optimisation.accumulation
+    chosen = list(islice(build_batches(quiet, start, work)(trained, 1), batches))
     before, after = (
         fmean(objective(batch)["loss"].item() for batch in chosen)
-        for objective in (build_objective(unseen, dream).eval() for dream in (start, end))
+        for objective in (build_objective(quiet, dream).eval() for dream in (start, end))
     )
     return before, after
 

@@ -305,6 +305,12 @@ def test_an_answer_that_runs_out_of_pictures_goes_on_in_words() -> None:
     assert all(one.earlier == document.earlier for one in left)
     told = Document(("What is it?",), ("A circle.", ""))
     assert spent(told, rng) == told
+    silent = Document(("Draw.",), (pictures[0],))
+    assert spent(silent, rng) == silent
+
+
+def test_every_answer_says_or_shows_something() -> None:
+    assert all(document.answer for mixture in (PAIRS, INTERLEAVED, INSTRUCTIONS) for document in sampled(mixture, 3000))
 
 
 def test_few_documents_run_out_of_pictures_and_no_surprise_does() -> None:

@@ -62,12 +62,12 @@ def spent(document: Document, rng: random.Random) -> Document:
     """The document without the last picture that its last answer draws, or the last several: its text goes on.
 
     A server may forbid further pictures, by leaving the dream token out of what is sampled. What is sampled then is
-    what these few documents have in its place.
+    what these few documents have in its place. One whose answer is nothing but pictures stays as it is.
     """
     drawn = [index for index, piece in enumerate(document.answer) if isinstance(piece, Drawn)]
     left_out = drawn[rng.randrange(len(drawn)) :] if drawn else []
     kept = [piece for index, piece in enumerate(document.answer) if index not in left_out]
-    return replace(document, answer=joined(kept) if left_out else document.answer)
+    return replace(document, answer=joined(kept)) if left_out and kept else document
 
 
 def joined(pieces: Iterable[Piece]) -> tuple[Piece, ...]:

@@ -50,7 +50,7 @@ class Scale:
 
 
 FULL = Scale(closed=48, callers=60, shares=(0.4, 0.6, 0.8, 1.1))
-QUICK = Scale(closed=16, callers=8, shares=(0.4, 0.8))
+QUICK = Scale(closed=16, callers=8, shares=(0.8,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class Scale:
 
 
 FULL = Scale(rounds=10, each={1: 25, 8: 6, 32: 4})
-QUICK = Scale(rounds=2, each={1: 3, 8: 2, 32: 1})
+QUICK = Scale(rounds=1, each={1: 4, 8: 2, 32: 1})
 
 
 def main() -> None:
